@@ -1,0 +1,9 @@
+//! What storage, engine and adapters agree on: identifiers that cannot be mixed up, and the
+//! Kafka v2 record batch header.
+//!
+//! Invariant: nothing here does I/O, and nothing here knows a file, a socket or a request.
+
+pub mod batch;
+pub mod ids;
+
+pub use ids::{CoreId, LogId, Offset, PartitionId, Sequence, TopicNumber};
