@@ -1,0 +1,265 @@
+//! Storage's own part of a checkpoint: the point it describes (the anchor), the partitions'
+//! bounds, and what each sealed segment holds of them.
+//!
+//! ```text
+//! version u16
+//! anchor: sequence u64, segment u64, end position u64, checksum u64
+//! partitions u32 × { partition u64, start u64, end u64, damage u32 × { first u64, end u64 } }
+//! segments u32 × { segment u64, data end u64, first sequence u64, last sequence u64,
+//!                  ranges u32 × { partition u64, first u64, end u64, bytes u64, max timestamp i64 } }
+//! machine state: the rest
+//! ```
+
+use ringlog_types::{Offset, PartitionId, Sequence};
+
+use super::reader::Reader;
+use super::{FORMAT_VERSION, FormatError};
+
+const WHAT: &str = "checkpoint";
+
+/// The last block whose effects a checkpoint includes. Replay starts behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// Its sequence.
+    pub sequence: Sequence,
+    /// Its segment.
+    pub segment: u64,
+    /// Where it ends in that segment.
+    pub end_position: u64,
+    /// Its header checksum.
+    pub checksum: u64,
+}
+
+/// A partition's bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionRow {
+    /// Which.
+    pub partition: PartitionId,
+    /// First offset.
+    pub start: Offset,
+    /// Behind the last committed offset.
+    pub end: Offset,
+    /// Offsets that are known to be lost, as half-open ranges.
+    pub damage: Vec<(Offset, Offset)>,
+}
+
+/// What a segment holds of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RangeRow {
+    /// Which.
+    pub partition: PartitionId,
+    /// First offset in the segment.
+    pub first: Offset,
+    /// Behind the last offset in the segment.
+    pub end: Offset,
+    /// Bytes of its batches.
+    pub bytes: u64,
+    /// Largest timestamp.
+    pub max_timestamp: i64,
+}
+
+/// A live segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentRow {
+    /// Its number.
+    pub segment: u64,
+    /// Where its last block (up to the anchor) ends.
+    pub data_end: u64,
+    /// Its first block.
+    pub first_sequence: Sequence,
+    /// Its last block (up to the anchor).
+    pub last_sequence: Sequence,
+    /// What it holds.
+    pub ranges: Vec<RangeRow>,
+}
+
+/// Storage's part of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// The point described.
+    pub anchor: Anchor,
+    /// Every partition with a bound other than zero.
+    pub partitions: Vec<PartitionRow>,
+    /// Every live segment up to the anchor's.
+    pub segments: Vec<SegmentRow>,
+}
+
+impl Manifest {
+    /// Appends the manifest and the machines' state.
+    pub fn encode(&self, machine_state: &[u8], out: &mut Vec<u8>) {
+        fn count(out: &mut Vec<u8>, length: usize) {
+            let length = u32::try_from(length).expect("the memory limit keeps tables below 2^32");
+            out.extend(length.to_le_bytes());
+        }
+        out.extend(FORMAT_VERSION.to_le_bytes());
+        let anchor = &self.anchor;
+        let point = [
+            anchor.sequence.0,
+            anchor.segment,
+            anchor.end_position,
+            anchor.checksum,
+        ];
+        out.extend(point.iter().flat_map(|field| field.to_le_bytes()));
+        count(out, self.partitions.len());
+        for row in &self.partitions {
+            for field in [row.partition.0, row.start.0, row.end.0] {
+                out.extend(field.to_le_bytes());
+            }
+            count(out, row.damage.len());
+            for (first, end) in &row.damage {
+                out.extend(first.0.to_le_bytes());
+                out.extend(end.0.to_le_bytes());
+            }
+        }
+        count(out, self.segments.len());
+        for row in &self.segments {
+            let fields = [
+                row.segment,
+                row.data_end,
+                row.first_sequence.0,
+                row.last_sequence.0,
+            ];
+            out.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
+            count(out, row.ranges.len());
+            for range in &row.ranges {
+                let fields = [range.partition.0, range.first.0, range.end.0, range.bytes];
+                out.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
+                out.extend(range.max_timestamp.to_le_bytes());
+            }
+        }
+        out.extend(machine_state);
+    }
+
+    /// Reads a manifest; with it the machines' state.
+    ///
+    /// # Errors
+    /// Another version, or counts that do not fit the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<(Manifest, &[u8]), FormatError> {
+        let mut reader = Reader::new(bytes, WHAT);
+        let found = reader.u16()?;
+        if found != FORMAT_VERSION {
+            return Err(FormatError::Version {
+                what: WHAT,
+                found,
+                known: FORMAT_VERSION,
+            });
+        }
+        let anchor = Anchor {
+            sequence: Sequence(reader.u64()?),
+            segment: reader.u64()?,
+            end_position: reader.u64()?,
+            checksum: reader.u64()?,
+        };
+        let mut partitions = Vec::with_capacity(0);
+        for _ in 0..reader.count(28)? {
+            let partition = PartitionId(reader.u64()?);
+            let (start, end) = (offset(&mut reader)?, offset(&mut reader)?);
+            let mut damage = Vec::new();
+            for _ in 0..reader.count(16)? {
+                damage.push((offset(&mut reader)?, offset(&mut reader)?));
+            }
+            partitions.push(PartitionRow {
+                partition,
+                start,
+                end,
+                damage,
+            });
+        }
+        let mut segments = Vec::new();
+        for _ in 0..reader.count(36)? {
+            let (segment, data_end) = (reader.u64()?, reader.u64()?);
+            let first_sequence = Sequence(reader.u64()?);
+            let last_sequence = Sequence(reader.u64()?);
+            let mut ranges = Vec::new();
+            for _ in 0..reader.count(40)? {
+                ranges.push(RangeRow {
+                    partition: PartitionId(reader.u64()?),
+                    first: offset(&mut reader)?,
+                    end: offset(&mut reader)?,
+                    bytes: reader.u64()?,
+                    max_timestamp: reader.i64()?,
+                });
+            }
+            segments.push(SegmentRow {
+                segment,
+                data_end,
+                first_sequence,
+                last_sequence,
+                ranges,
+            });
+        }
+        Ok((
+            Manifest {
+                anchor,
+                partitions,
+                segments,
+            },
+            reader.rest(),
+        ))
+    }
+}
+
+fn offset(reader: &mut Reader<'_>) -> Result<Offset, FormatError> {
+    let value = reader.u64()?;
+    if value > i64::MAX as u64 {
+        return Err(FormatError::Bounds {
+            what: WHAT,
+            detail: format!("offset {value}"),
+        });
+    }
+    Ok(Offset(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        Manifest {
+            anchor: Anchor {
+                sequence: Sequence(9),
+                segment: 2,
+                end_position: 8192,
+                checksum: 5,
+            },
+            partitions: vec![PartitionRow {
+                partition: PartitionId(7),
+                start: Offset(1),
+                end: Offset(20),
+                damage: vec![(Offset(3), Offset(4))],
+            }],
+            segments: vec![SegmentRow {
+                segment: 2,
+                data_end: 8192,
+                first_sequence: Sequence(1),
+                last_sequence: Sequence(9),
+                ranges: vec![RangeRow {
+                    partition: PartitionId(7),
+                    first: Offset(0),
+                    end: Offset(20),
+                    bytes: 900,
+                    max_timestamp: -1,
+                }],
+            }],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_with_the_machine_state_behind_it() {
+        let mut bytes = Vec::new();
+        manifest().encode(b"state", &mut bytes);
+        assert_eq!(Manifest::decode(&bytes), Ok((manifest(), &b"state"[..])));
+    }
+
+    #[test]
+    fn every_truncation_is_refused_or_reads_as_less_machine_state() {
+        let mut bytes = Vec::new();
+        manifest().encode(b"", &mut bytes);
+        for length in 0..bytes.len() {
+            assert!(
+                Manifest::decode(&bytes[..length]).is_err(),
+                "length {length}"
+            );
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What a durable block changes: the index, the partitions' bounds, and the machines above.
+//! The same live and in replay.
+//!
+//! Invariant: this is the only code that changes committed state, and it runs in sequence
+//! order.
+
+use std::rc::Rc;
+
+use super::block::Block;
+use super::index::SegmentIndex;
+use super::{Entry, EntryKind, EntryMeta, Log, Machine};
+use crate::format::block_header::Group;
+use crate::format::entry_header::EntryHeader;
+use crate::format::footer::BlockRef;
+use crate::format::manifest::Anchor;
+use crate::io::Io;
+
+impl<I: Io> Log<I> {
+    /// Applies a durable block, live and in replay: at once if it is a group of its own, else
+    /// with the block that commits its group. `damaged` are the entries whose bytes are lost.
+    pub(super) fn commit_block(
+        &mut self,
+        block: Rc<Block>,
+        machine: &mut dyn Machine,
+        damaged: &[usize],
+    ) {
+        self.bytes_since_checkpoint += block.bytes as u64;
+        self.anchor = Anchor {
+            sequence: block.sequence,
+            segment: block.segment,
+            end_position: block.position + block.bytes as u64,
+            checksum: block.checksum,
+        };
+        match block.group {
+            Group::Whole => {
+                self.open_group.clear();
+                self.apply_block(&block, machine, damaged);
+            }
+            Group::Begin => self.open_group = vec![block],
+            Group::Continue | Group::Commit => {
+                // A group that lost its beginning is not whole, and so does not exist.
+                let follows = self.open_group.last().is_some_and(|last| {
+                    last.group_first == block.group_first && last.sequence.next() == block.sequence
+                });
+                if !follows || !damaged.is_empty() {
+                    self.open_group.clear();
+                    return;
+                }
+                let commit = block.group == Group::Commit;
+                self.open_group.push(block);
+                if commit {
+                    for block in std::mem::take(&mut self.open_group) {
+                        self.apply_block(&block, machine, &[]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply_block(&mut self, block: &Rc<Block>, machine: &mut dyn Machine, damaged: &[usize]) {
+        for (number, header) in block.entries.iter().enumerate() {
+            let meta = header.meta;
+            let lost = damaged.contains(&number);
+            match meta.kind {
+                EntryKind::Records => self.index_records(block, header, lost),
+                EntryKind::StartOffset if !lost => self.move_start(&meta),
+                EntryKind::PartitionDropped if !lost => self.drop_partition(&meta),
+                EntryKind::Checkpoint => {
+                    self.checkpoint_part_durable(block);
+                    continue;
+                }
+                _ => {}
+            }
+            if lost {
+                machine.apply_damaged(&meta);
+            } else {
+                let payload = block.payload(header);
+                machine.apply(&Entry {
+                    meta,
+                    sequence: block.sequence,
+                    payload,
+                });
+            }
+        }
+    }
+
+    fn index_records(&mut self, block: &Block, header: &EntryHeader, lost: bool) {
+        let meta = header.meta;
+        let state = self.partitions.entry(meta.partition).or_default();
+        if meta.base_offset > state.end {
+            // Offsets are dense: what is missing was in a block that is damaged.
+            state.add_damage(state.end, meta.base_offset);
+            self.stats.damaged_ranges += 1;
+        }
+        if lost {
+            state.add_damage(meta.base_offset, meta.end_offset());
+            self.stats.damaged_ranges += 1;
+        }
+        state.end = state.end.max(meta.end_offset());
+        let Some(segment) = self.segments.live.get_mut(&block.segment) else {
+            unreachable!("a block's segment lives at least until the block is applied");
+        };
+        if !segment.index.partitions.contains_key(&meta.partition) {
+            state.segments.push_back((meta.base_offset, block.segment));
+        }
+        let units = |bytes: u64| {
+            u32::try_from(bytes / self.unit as u64).expect("a segment is below 2^32 units")
+        };
+        let before = segment.index.rows;
+        segment.index.add(
+            meta.partition,
+            BlockRef {
+                first: meta.base_offset,
+                end: meta.end_offset(),
+                max_timestamp: meta.max_timestamp,
+                position_units: units(block.position),
+                block_units: units(block.bytes as u64),
+                payload_bytes: header.length,
+            },
+        );
+        self.resident_rows += segment.index.rows - before;
+    }
+
+    fn move_start(&mut self, meta: &EntryMeta) {
+        let state = self.partitions.entry(meta.partition).or_default();
+        state.start = state.start.max(meta.base_offset);
+        state.end = state.end.max(state.start);
+        let start = state.start;
+        state.damage.retain(|(_, end)| *end > start);
+        while let Some((_, id)) = state.segments.front() {
+            let Some(segment) = self.segments.live.get_mut(id) else {
+                state.segments.pop_front();
+                continue;
+            };
+            let range = segment.index.partitions.get(&meta.partition);
+            if range.is_some_and(|range| range.end > start) {
+                break;
+            }
+            let before = segment.index.rows;
+            segment.index.remove(meta.partition);
+            self.resident_rows -= before - segment.index.rows;
+            state.segments.pop_front();
+        }
+        self.release_dead_segments();
+    }
+
+    fn drop_partition(&mut self, meta: &EntryMeta) {
+        let Some(state) = self.partitions.remove(&meta.partition) else {
+            return;
+        };
+        for (_, id) in &state.segments {
+            if let Some(segment) = self.segments.live.get_mut(id) {
+                let before = segment.index.rows;
+                segment.index.remove(meta.partition);
+                self.resident_rows -= before - segment.index.rows;
+            }
+        }
+        self.release_dead_segments();
+    }
+
+    /// Segments without live entries become free files, once a durable checkpoint covers the
+    /// state in them.
+    pub(super) fn release_dead_segments(&mut self) {
+        for segment in self.segments.release_dead(self.checkpoint_anchor_segment) {
+            self.cache.forget_segment(segment);
+            self.footers.retain(|(id, _)| *id != segment);
+        }
+        self.stats.segments_live = self.segments.live.len();
+        self.stats.segments_free = self.segments.free.len();
+    }
+
+    /// The segment's index after it was read back in recovery.
+    pub(super) fn set_index(&mut self, id: u64, index: SegmentIndex) {
+        if let Some(segment) = self.segments.live.get_mut(&id) {
+            self.resident_rows += index.rows;
+            segment.index = index;
+        }
+    }
+}

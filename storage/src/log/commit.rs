@@ -1,0 +1,656 @@
+//! From append to durable.
+//!
+//! ```text
+//! append ─► open block ─► ready ─► in flight (written) ─► durable ─► applied, readable
+//! ```
+//! What has gathered is written at once while fewer than `eager_depth` writes are in flight;
+//! a block that reached the target size is written while fewer than `depth` are. So a lone
+//! event does not wait, and many events share one flush.
+//!
+//! Invariant: durable moves forward one block at a time, in sequence order, and only over
+//! blocks whose write completed in full and either carried DSYNC or was covered by a flush
+//! submitted after that completion.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringlog_types::Sequence;
+
+use super::block::Block;
+use super::builder::{OpenBlock, Statement};
+use super::segments::Segments;
+use super::work::Work;
+use super::{
+    AppendError, EntryKind, EntryMeta, FRAME_HEADROOM_BYTES, FlushMethod, FrameEntry, Log, Machine,
+};
+use crate::buffer::{Buf, BufMut};
+use crate::format::block_header::{BlockHeader, Group};
+use crate::format::entry_header::EntryHeader;
+use crate::io::{Completion, FileId, Io, Op};
+
+/// Largest block, and so the largest entry: far above Kafka's default `max.message.bytes`,
+/// far below what would hold the device for long.
+const MAX_BLOCK_BYTES: usize = 16 << 20;
+
+/// Largest atomic group (a checkpoint, say).
+const MAX_GROUP_BYTES: usize = 1 << 30;
+
+const SPACE_RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WriteState {
+    Writing,
+    Written,
+    Flushing,
+    Durable,
+    Failed,
+}
+
+/// A block between its submission and the durable prefix.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    block: Rc<Block>,
+    file: FileId,
+    payload_bytes: usize,
+    submitted_at: Duration,
+    state: WriteState,
+}
+
+impl<I: Io> Log<I> {
+    /// Adds entries as one atomic group, copying their bytes. Returns the sequence of the block
+    /// that completes the group: durable when [`Log::durable`] reaches it.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; nothing was added then.
+    pub fn append(&mut self, entries: &[(EntryMeta, &[u8])]) -> Result<Sequence, AppendError> {
+        let bytes: usize = entries.iter().map(|(_, payload)| payload.len()).sum();
+        let records = entries
+            .iter()
+            .any(|(meta, _)| meta.kind == EntryKind::Records);
+        let largest = entries
+            .iter()
+            .map(|(_, payload)| payload.len())
+            .max()
+            .unwrap_or(0);
+        self.admit(largest, bytes, records)?;
+        self.add_group(entries)
+    }
+
+    /// Adds entries as one atomic group whose bytes lie in `frame`, without copying them: the
+    /// frame becomes an extent of the block. `frame[FRAME_HEADROOM_BYTES..end]` holds what was
+    /// received; the headroom before and the rest behind belong to the log.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    ///
+    /// # Panics
+    /// When an entry lies outside the frame, or the buffer is shorter than `end` rounded up to
+    /// the device's block.
+    pub fn append_frame(
+        &mut self,
+        entries: &[FrameEntry],
+        frame: BufMut,
+        end: usize,
+    ) -> Result<Sequence, AppendError> {
+        let padded = end.next_multiple_of(self.unit);
+        assert!(
+            padded <= frame.len(),
+            "a frame buffer is whole device blocks"
+        );
+        for entry in entries {
+            let range = &entry.range;
+            assert!(
+                FRAME_HEADROOM_BYTES <= range.start && range.end <= end,
+                "entry in the frame"
+            );
+        }
+        if padded > self.max_frame_bytes() || entries.is_empty() {
+            let copied: Vec<(EntryMeta, &[u8])> = entries
+                .iter()
+                .map(|e| (e.meta, &frame[e.range.clone()]))
+                .collect();
+            return self.append(&copied);
+        }
+        let bytes: usize = entries.iter().map(|entry| entry.range.len()).sum();
+        let records = entries
+            .iter()
+            .any(|entry| entry.meta.kind == EntryKind::Records);
+        self.admit(bytes, bytes, records)?;
+        if let Some(open) = &self.open {
+            let entry_count = open.entry_count() + entries.len();
+            let grown = open.block_bytes(self.unit) + padded + entries.len() * EntryHeader::BYTES;
+            if grown > self.largest_block(entry_count) {
+                self.close_open();
+            }
+        }
+        let open = self.open_block();
+        open.push_frame(entries, frame, end);
+        self.pending_bytes += bytes;
+        Ok(self.added())
+    }
+
+    /// Largest frame buffer [`Log::append_frame`] takes without copying.
+    #[must_use]
+    pub fn max_frame_bytes(&self) -> usize {
+        if self.unit > FRAME_HEADROOM_BYTES {
+            0
+        } else {
+            self.largest_block(1) / 2
+        }
+    }
+
+    /// Largest entry [`Log::append`] takes.
+    #[must_use]
+    pub fn max_entry_bytes(&self) -> usize {
+        self.largest_block(1) - BlockHeader::BYTES - EntryHeader::BYTES
+    }
+
+    fn largest_block(&self, entries: usize) -> usize {
+        self.segments.largest_block(entries).min(MAX_BLOCK_BYTES)
+    }
+
+    fn admit(&mut self, largest: usize, bytes: usize, records: bool) -> Result<(), AppendError> {
+        if let Some(cause) = &self.failure {
+            return Err(AppendError::Closed {
+                cause: cause.clone(),
+            });
+        }
+        let limit_bytes = self.max_entry_bytes();
+        if largest > limit_bytes {
+            return Err(AppendError::TooLarge {
+                bytes: largest,
+                limit_bytes,
+            });
+        }
+        if bytes > MAX_GROUP_BYTES {
+            return Err(AppendError::TooLarge {
+                bytes,
+                limit_bytes: MAX_GROUP_BYTES,
+            });
+        }
+        if records {
+            let free_bytes = self.segments.writable_bytes();
+            let waiting = self.pending_bytes as u64 + bytes as u64;
+            if self.segments.is_stuck() && free_bytes < self.config.reserve_bytes + waiting {
+                self.stats.refused_full += 1;
+                return Err(AppendError::Full { free_bytes });
+            }
+            if self.pending_bytes > 0 && self.pending_bytes + bytes > self.config.pending_bytes {
+                self.stats.refused_busy += 1;
+                return Err(AppendError::Busy);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a group: into the open block if it fits, into a block of its own if it fits one,
+    /// else into several.
+    pub(super) fn add_group(
+        &mut self,
+        entries: &[(EntryMeta, &[u8])],
+    ) -> Result<Sequence, AppendError> {
+        let bytes: usize = entries.iter().map(|(_, payload)| payload.len()).sum();
+        let table = entries.len() * EntryHeader::BYTES;
+        let alone = (BlockHeader::BYTES + bytes + table).next_multiple_of(self.unit);
+        if alone <= self.largest_block(entries.len()) {
+            self.make_room(bytes, entries.len())?;
+            let open = self.open_block();
+            for (meta, payload) in entries {
+                open.push_copied(*meta, payload);
+            }
+            self.pending_bytes += bytes;
+            return Ok(self.added());
+        }
+        self.add_spanning_group(entries)
+    }
+
+    fn add_spanning_group(
+        &mut self,
+        entries: &[(EntryMeta, &[u8])],
+    ) -> Result<Sequence, AppendError> {
+        // Split greedily, and take all the memory before anything is added.
+        let limit = self.largest_block(entries.len());
+        let mut blocks = Vec::new();
+        let mut from = 0;
+        while from < entries.len() {
+            let (mut to, mut bytes) = (from, BlockHeader::BYTES);
+            while to < entries.len() {
+                let more = entries[to].1.len() + EntryHeader::BYTES;
+                if (bytes + more).next_multiple_of(self.unit) > limit && to > from {
+                    break;
+                }
+                bytes += more;
+                to += 1;
+            }
+            let head = self
+                .alloc(bytes.next_multiple_of(self.unit))
+                .ok_or(AppendError::Busy)?;
+            blocks.push((head, &entries[from..to]));
+            from = to;
+        }
+        self.close_open();
+        let group_first = self.next_sequence;
+        let last = blocks.len() - 1;
+        let now = self.submitter.io.monotonic();
+        for (number, (head, entries)) in blocks.into_iter().enumerate() {
+            let mut block = OpenBlock::new(self.next_sequence, now);
+            self.next_sequence = self.next_sequence.next();
+            block.group_first = group_first;
+            block.group = match number {
+                0 => Group::Begin,
+                number if number == last => Group::Commit,
+                _ => Group::Continue,
+            };
+            block.set_head(head);
+            for (meta, payload) in entries {
+                block.push_copied(*meta, payload);
+            }
+            self.pending_bytes += block.payload_bytes;
+            self.last_entry_sequence = block.sequence;
+            self.ready.push_back(block);
+        }
+        Ok(self.last_entry_sequence)
+    }
+
+    /// Sees to it that the open block has a head with room.
+    fn make_room(&mut self, payload_bytes: usize, entries: usize) -> Result<(), AppendError> {
+        if let Some(open) = &self.open {
+            let whole = open.block_bytes(self.unit) + payload_bytes + self.unit;
+            let entry_count = open.entry_count() + entries;
+            let fits = whole + entries * EntryHeader::BYTES <= self.largest_block(entry_count);
+            if fits && open.has_room(payload_bytes, entries) {
+                return Ok(());
+            }
+            if open.has_head() || !fits {
+                self.close_open();
+            }
+        }
+        let table = (entries + 64) * EntryHeader::BYTES;
+        let needed = BlockHeader::BYTES + payload_bytes + table;
+        let head = match self.spare_head.take_if(|head| head.len() >= needed) {
+            Some(head) => head,
+            None => {
+                let usual = self.config.target_block_bytes + self.config.target_block_bytes / 8;
+                let bytes = needed.max(usual).next_multiple_of(self.unit);
+                self.alloc(bytes).ok_or(AppendError::Busy)?
+            }
+        };
+        let open = self.open_block();
+        if open.has_room(payload_bytes, entries) {
+            self.spare_head = Some(head);
+        } else {
+            open.set_head(head);
+        }
+        Ok(())
+    }
+
+    pub(super) fn alloc(&mut self, bytes: usize) -> Option<BufMut> {
+        loop {
+            if let Some(buf) = self.submitter.io.pool().alloc(bytes) {
+                return Some(buf);
+            }
+            if !self.cache.evict_one() {
+                return None;
+            }
+        }
+    }
+
+    fn open_block(&mut self) -> &mut OpenBlock {
+        if self.open.is_none() {
+            let now = self.submitter.io.monotonic();
+            self.open = Some(OpenBlock::new(self.next_sequence, now));
+            self.next_sequence = self.next_sequence.next();
+        }
+        self.open.as_mut().expect("it was just made")
+    }
+
+    /// An entry went into the open block.
+    fn added(&mut self) -> Sequence {
+        let open = self.open.as_ref().expect("an entry was just added to it");
+        let sequence = open.sequence;
+        self.last_entry_sequence = sequence;
+        if open.gathered_bytes() >= self.config.target_block_bytes {
+            self.close_open();
+        }
+        sequence
+    }
+
+    pub(super) fn close_open(&mut self) {
+        self.ready.extend(self.open.take());
+    }
+
+    /// Starts what can be started: blocks within the depth, pool upkeep. Call once per turn,
+    /// after the turn's appends.
+    pub fn submit(&mut self) {
+        if self.failure.is_none() {
+            while self.in_flight.len() < self.config.depth {
+                if self.ready.is_empty() {
+                    if self.open.is_none() || self.in_flight.len() >= self.config.eager_depth {
+                        break;
+                    }
+                    self.close_open();
+                }
+                if !self.write_next() {
+                    break;
+                }
+            }
+            self.submit_flush();
+            let busy = !self.in_flight.is_empty();
+            self.segments.upkeep(
+                &mut self.submitter,
+                self.epoch,
+                self.checkpoint,
+                busy,
+                &mut self.stats,
+            );
+            if self.segments.is_stuck() {
+                let now = self.submitter.io.monotonic();
+                if now >= self.last_retry + SPACE_RETRY {
+                    self.last_retry = now;
+                    self.segments.retry_making(&mut self.submitter);
+                }
+            }
+        }
+        self.submitter.io.kick();
+    }
+
+    /// Places, lays out and submits the oldest ready block. `false`: it has to wait.
+    fn write_next(&mut self) -> bool {
+        let Some(next) = self.ready.front() else {
+            return false;
+        };
+        let (bytes, entry_count) = (next.block_bytes(self.unit), next.entry_count());
+        if !self.segments.fits(bytes, entry_count) && !self.segments.advance() {
+            return false;
+        }
+        debug_assert!(
+            self.segments.fits(bytes, entry_count),
+            "an empty segment takes any block"
+        );
+        let segment_id = self
+            .segments
+            .active
+            .expect("a segment that fits a block is active");
+        let statement = Statement {
+            segment: segment_id,
+            durable: self.durable,
+            previous: self.previous_checksum,
+            metadata_version: self.metadata_version,
+            epoch: self.epoch,
+            wall_ms: self.submitter.io.wall_ms(),
+        };
+        let key = self.segments.live[&segment_id].key.clone();
+        let mut open = self.ready.pop_front().expect("it was just seen");
+        let pool = self.submitter.io.pool().clone();
+        let mut laid = open.lay(&statement, &key, &pool, self.unit);
+        while laid.is_none() && self.cache.evict_one() {
+            laid = open.lay(&statement, &key, &pool, self.unit);
+        }
+        let Some(laid) = laid else {
+            self.ready.push_front(open);
+            return false;
+        };
+        self.spare_head = laid.spare_head.or(self.spare_head.take());
+        debug_assert_eq!(
+            laid.bytes, bytes,
+            "a block's length is known before it is laid out"
+        );
+        let segment = self
+            .segments
+            .live
+            .get_mut(&segment_id)
+            .expect("the active segment lives");
+        let position = segment.position;
+        segment.position += bytes as u64;
+        segment.rows_bound += entry_count;
+        if segment.first_sequence == Sequence::NONE {
+            segment.first_sequence = open.sequence;
+        }
+        segment.last_sequence = open.sequence;
+        segment.last_checksum = laid.checksum;
+        Segments::count_space(segment, position, bytes, &mut self.stats);
+        self.previous_checksum = laid.checksum;
+        self.mark_due = entry_count > 0;
+        let file = segment.file;
+        let bufs: Vec<Buf> = laid.extents.iter().map(|(_, buf)| buf.clone()).collect();
+        let durable = self.config.flush == FlushMethod::DsyncEachWrite;
+        let write = Op::Write {
+            file,
+            offset: position,
+            bufs,
+            durable,
+        };
+        self.submitter.submit(write, Work::Block(open.sequence));
+        self.stats.flushes += u64::from(durable);
+        let now = self.submitter.io.monotonic();
+        self.last_progress = now;
+        if entry_count > 0 {
+            self.stats
+                .queue_latency
+                .record(nanoseconds(now.saturating_sub(open.opened_at)));
+        }
+        self.in_flight.push_back(InFlight {
+            block: Rc::new(Block {
+                sequence: open.sequence,
+                segment: segment_id,
+                position,
+                bytes,
+                checksum: laid.checksum,
+                group: open.group,
+                group_first: open.group_first,
+                entries: laid.entries,
+                extents: laid.extents,
+            }),
+            file,
+            payload_bytes: open.payload_bytes,
+            submitted_at: now,
+            state: WriteState::Writing,
+        });
+        true
+    }
+
+    /// One flush at a time, for the file of the oldest written block: it covers every block of
+    /// that file whose write has completed.
+    fn submit_flush(&mut self) {
+        if self.flush_in_flight {
+            return;
+        }
+        let written = |block: &&InFlight| block.state == WriteState::Written;
+        let Some(file) = self.in_flight.iter().find(written).map(|block| block.file) else {
+            return;
+        };
+        let mut upto = Sequence::NONE;
+        for block in &mut self.in_flight {
+            if block.state == WriteState::Written && block.file == file {
+                block.state = WriteState::Flushing;
+                upto = block.block.sequence;
+            }
+        }
+        self.flush_in_flight = true;
+        self.stats.flushes += 1;
+        self.submitter
+            .submit(Op::Flush { file }, Work::Flush(file, upto));
+    }
+
+    /// Takes completions; applies newly durable blocks to `machine` in order. Returns whether
+    /// [`Log::durable`], [`Log::reads_done`] or [`Log::failure`] moved.
+    pub fn poll(&mut self, machine: &mut dyn Machine) -> bool {
+        let before = (self.durable, self.reads_done, self.failure.is_some());
+        for (work, completion) in self.submitter.completions() {
+            self.complete(work, completion);
+        }
+        while self
+            .in_flight
+            .front()
+            .is_some_and(|block| block.state == WriteState::Durable)
+        {
+            let done = self.in_flight.pop_front().expect("it was just seen");
+            self.settle(done, machine);
+        }
+        if self.failure.is_none() {
+            if self.bytes_since_checkpoint >= self.config.checkpoint_bytes {
+                self.start_checkpoint(machine);
+            }
+            self.seal_full_segments();
+            self.mark_when_idle();
+        }
+        before != (self.durable, self.reads_done, self.failure.is_some())
+    }
+
+    fn complete(&mut self, work: Work, completion: Completion) {
+        match work {
+            Work::Block(sequence) => self.block_written(sequence, completion.result),
+            Work::Flush(file, upto) => self.flushed(file, upto, completion.result),
+            Work::SegmentHeader(segment) => match whole(completion.result, self.unit) {
+                Ok(()) => self.segments.header_done(segment),
+                Err(cause) => self.fail(format!("writing a segment's header: {cause}")),
+            },
+            Work::Footer(segment) => self.footer_written(segment, completion.result),
+            Work::Trailer(segment) => self.trailer_written(segment, completion.result),
+            Work::Making => self.segments.made(&mut self.submitter, completion),
+            Work::BlockRead {
+                segment,
+                position,
+                expected_bytes,
+            } => {
+                self.block_read(segment, position, expected_bytes, completion);
+            }
+            Work::FooterRead(segment) => self.footer_read(segment, completion),
+            Work::Housekeeping(what) => {
+                if let Err(error) = completion.result {
+                    tracing::warn!(log = %self.id, %error, "{what} failed");
+                }
+            }
+        }
+    }
+
+    fn block_written(&mut self, sequence: Sequence, result: std::io::Result<usize>) {
+        let Some(at) = self
+            .in_flight
+            .iter()
+            .position(|b| b.block.sequence == sequence)
+        else {
+            unreachable!("a block stays in flight until its write completed");
+        };
+        let block = &mut self.in_flight[at];
+        match whole(result, block.block.bytes) {
+            Ok(()) => {
+                block.state = match self.config.flush {
+                    FlushMethod::DsyncEachWrite => WriteState::Durable,
+                    FlushMethod::FlushAfterWrites => WriteState::Written,
+                };
+            }
+            Err(cause) => {
+                block.state = WriteState::Failed;
+                self.fail(format!("writing block {sequence}: {cause}"));
+            }
+        }
+    }
+
+    fn flushed(&mut self, file: FileId, upto: Sequence, result: std::io::Result<usize>) {
+        self.flush_in_flight = false;
+        let state = match &result {
+            Ok(_) => WriteState::Durable,
+            Err(_) => WriteState::Failed,
+        };
+        for block in &mut self.in_flight {
+            let covered = block.file == file && block.block.sequence <= upto;
+            if covered && block.state == WriteState::Flushing {
+                block.state = state;
+            }
+        }
+        if let Err(error) = result {
+            self.fail(format!("flushing up to block {upto}: {error}"));
+        }
+    }
+
+    /// The first failure is final: what waits is dropped unacknowledged, nothing new is taken.
+    pub(super) fn fail(&mut self, cause: String) {
+        if self.failure.is_none() {
+            tracing::error!(
+                log = %self.id, durable = %self.durable, %cause,
+                "the log is closed: nothing after the durable prefix will be acknowledged; \
+                 check the device and restart the node"
+            );
+            self.failure = Some(cause);
+            self.open = None;
+            self.ready.clear();
+        }
+    }
+
+    /// A block joined the durable prefix.
+    fn settle(&mut self, done: InFlight, machine: &mut dyn Machine) {
+        let block = done.block;
+        debug_assert_eq!(
+            block.sequence,
+            self.durable.next(),
+            "durable moves one block at a time"
+        );
+        self.durable = block.sequence;
+        self.pending_bytes -= done.payload_bytes;
+        let now = self.submitter.io.monotonic();
+        self.last_progress = now;
+        self.stats.blocks += 1;
+        self.stats.block_bytes += block.bytes as u64;
+        self.stats.payload_bytes += done.payload_bytes as u64;
+        self.stats.entries += block.entries.len() as u64;
+        self.stats.block_size.record(block.bytes as u64);
+        self.stats
+            .write_latency
+            .record(nanoseconds(now.saturating_sub(done.submitted_at)));
+        if !block.entries.is_empty() {
+            self.cache.keep_tail(Rc::clone(&block));
+        }
+        self.commit_block(block, machine, &[]);
+    }
+
+    /// States in a block of its own that everything is durable, when nothing else would.
+    fn mark_when_idle(&mut self) {
+        let quiet = self.in_flight.is_empty() && self.ready.is_empty() && self.open.is_none();
+        if !self.mark_due || !quiet {
+            return;
+        }
+        let now = self.submitter.io.monotonic();
+        if now >= self.last_progress + self.config.idle_mark_after {
+            self.add_mark();
+        }
+    }
+
+    /// Puts a block without entries in line.
+    pub(super) fn add_mark(&mut self) {
+        self.close_open();
+        let now = self.submitter.io.monotonic();
+        self.ready
+            .push_back(OpenBlock::new(self.next_sequence, now));
+        self.next_sequence = self.next_sequence.next();
+        self.mark_due = false;
+    }
+
+    /// From now: when [`Log::poll`] and [`Log::submit`] want to be called again although
+    /// nothing completes.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        if self.failure.is_some() {
+            return None;
+        }
+        let now = self.submitter.io.monotonic();
+        let quiet = self.in_flight.is_empty() && self.ready.is_empty() && self.open.is_none();
+        let mark = (self.mark_due && quiet)
+            .then(|| (self.last_progress + self.config.idle_mark_after).saturating_sub(now));
+        let retry = self.segments.is_stuck().then_some(SPACE_RETRY);
+        [mark, retry].into_iter().flatten().min()
+    }
+}
+
+/// Whether an operation moved all its bytes.
+pub(super) fn whole(result: std::io::Result<usize>, bytes: usize) -> Result<(), String> {
+    match result {
+        Ok(written) if written == bytes => Ok(()),
+        Ok(written) => Err(format!("{written} of {bytes} bytes were written")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

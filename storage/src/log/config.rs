@@ -1,0 +1,70 @@
+//! What an operator or the device profile sets of a log, with the reasons for the defaults.
+
+use std::time::Duration;
+
+/// How written blocks become durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum FlushMethod {
+    /// Each block's write carries `RWF_DSYNC`.
+    #[default]
+    DsyncEachWrite,
+    /// Plain writes, and one flush that covers every write completed before it.
+    FlushAfterWrites,
+}
+
+/// Settings of one log.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Length of a segment file. Also bounds a group: a block never spans segments.
+    pub segment_bytes: u64,
+    /// Free segments kept ready beside the active one: recycled ones first, then pre-written.
+    pub pool_segments: usize,
+    /// Most bytes of free recycled segments kept; beyond that files are removed.
+    pub recycle_bytes: u64,
+    /// A gathering block this large is closed and written even while others are in flight.
+    pub target_block_bytes: usize,
+    /// Most block writes in flight.
+    pub depth: usize,
+    /// With fewer writes in flight than this, whatever has gathered is written at once.
+    pub eager_depth: usize,
+    /// How blocks become durable.
+    pub flush: FlushMethod,
+    /// A checkpoint is written after this many bytes of blocks.
+    pub checkpoint_bytes: u64,
+    /// Blocks kept in memory for readers at the tail.
+    pub cache_bytes: usize,
+    /// Blocks kept in memory for readers of older data.
+    pub cold_cache_bytes: usize,
+    /// Most bytes of one read-ahead.
+    pub read_ahead_bytes: usize,
+    /// Appended bytes that may wait to become durable; beyond it appends answer `Busy`.
+    pub pending_bytes: usize,
+    /// How long after the last block a mark states that everything is durable.
+    pub idle_mark_after: Duration,
+    /// With less space than this left, records are refused; offsets and deletes go on.
+    pub reserve_bytes: u64,
+    /// Rows of the index kept in memory for sealed segments; older ones are read from footers.
+    pub index_rows: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig {
+            segment_bytes: 64 << 20,
+            pool_segments: 2,
+            recycle_bytes: 2 << 30,
+            target_block_bytes: 1 << 20,
+            depth: 4,
+            eager_depth: 1,
+            flush: FlushMethod::DsyncEachWrite,
+            checkpoint_bytes: 256 << 20,
+            cache_bytes: 32 << 20,
+            cold_cache_bytes: 16 << 20,
+            read_ahead_bytes: 1 << 20,
+            pending_bytes: 96 << 20,
+            idle_mark_after: Duration::from_millis(50),
+            reserve_bytes: 16 << 20,
+            index_rows: 64 << 10,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What lies where: per segment the partitions in it, per partition the segments it is in.
+//!
+//! Recent segments keep a row for each block and partition; older ones only what a partition
+//! spans, and their footers are read again when somebody asks.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use ringlog_types::{Offset, PartitionId};
+
+use crate::format::footer::{self, BlockRef};
+
+/// The records of one partition in one segment.
+#[derive(Clone, Debug)]
+pub(super) struct SegmentRange {
+    pub first: Offset,
+    pub end: Offset,
+    pub bytes: u64,
+    pub max_timestamp: i64,
+    /// One for each block, in offset order. Empty when not resident.
+    pub blocks: Vec<BlockRef>,
+}
+
+/// What a segment holds.
+#[derive(Debug, Default)]
+pub(super) struct SegmentIndex {
+    /// Live partitions. Sorted, so that footers and manifests come out the same each time.
+    pub partitions: BTreeMap<PartitionId, SegmentRange>,
+    /// Rows in `partitions`.
+    pub rows: usize,
+    /// Whether the rows of the blocks are here.
+    pub resident: bool,
+}
+
+impl SegmentIndex {
+    pub fn new() -> SegmentIndex {
+        SegmentIndex {
+            resident: true,
+            ..SegmentIndex::default()
+        }
+    }
+
+    /// Adds records of a block. Records of the same block and partition share a row.
+    pub fn add(&mut self, partition: PartitionId, block: BlockRef) {
+        let range = self
+            .partitions
+            .entry(partition)
+            .or_insert_with(|| SegmentRange {
+                first: block.first,
+                end: block.first,
+                bytes: 0,
+                max_timestamp: -1,
+                blocks: Vec::new(),
+            });
+        range.end = range.end.max(block.end);
+        range.bytes += u64::from(block.payload_bytes);
+        range.max_timestamp = range.max_timestamp.max(block.max_timestamp);
+        match range.blocks.last_mut() {
+            Some(last) if last.position_units == block.position_units => {
+                last.end = block.end;
+                last.max_timestamp = last.max_timestamp.max(block.max_timestamp);
+                last.payload_bytes += block.payload_bytes;
+            }
+            _ => {
+                range.blocks.push(block);
+                self.rows += 1;
+            }
+        }
+    }
+
+    /// Forgets a partition's records here.
+    pub fn remove(&mut self, partition: PartitionId) {
+        if let Some(range) = self.partitions.remove(&partition) {
+            self.rows -= range.blocks.len();
+        }
+    }
+
+    /// The footer's bytes.
+    pub fn footer(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.rows * footer::ROW_BYTES);
+        for (partition, range) in &self.partitions {
+            for block in &range.blocks {
+                footer::encode_row(*partition, block, &mut bytes);
+            }
+        }
+        bytes
+    }
+
+    /// Drops the rows of the blocks, keeping what each partition spans. Returns how many.
+    pub fn demote(&mut self) -> usize {
+        for range in self.partitions.values_mut() {
+            range.blocks = Vec::new();
+        }
+        self.resident = false;
+        std::mem::take(&mut self.rows)
+    }
+}
+
+/// A footer read back: rows sorted by partition and offset.
+#[derive(Debug)]
+pub(super) struct Footer {
+    rows: Vec<(PartitionId, BlockRef)>,
+}
+
+impl Footer {
+    pub fn new(rows: Vec<(PartitionId, BlockRef)>) -> Footer {
+        Footer { rows }
+    }
+
+    /// The rows of a partition.
+    pub fn of(&self, partition: PartitionId) -> &[(PartitionId, BlockRef)] {
+        let from = self.rows.partition_point(|(at, _)| *at < partition);
+        let to = self.rows.partition_point(|(at, _)| *at <= partition);
+        &self.rows[from..to]
+    }
+
+    /// All rows.
+    pub fn rows(&self) -> &[(PartitionId, BlockRef)] {
+        &self.rows
+    }
+}
+
+/// A partition's bounds and whereabouts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PartitionState {
+    /// First offset.
+    pub start: Offset,
+    /// Behind the last committed offset.
+    pub end: Offset,
+    /// Segments it has records in: first offset there, and the segment. In offset order.
+    pub segments: VecDeque<(Offset, u64)>,
+    /// Offsets known to be lost: half-open, sorted.
+    pub damage: Vec<(Offset, Offset)>,
+}
+
+impl PartitionState {
+    /// The damage at or after `offset` that begins soonest.
+    pub fn damage_from(&self, offset: Offset) -> Option<(Offset, Offset)> {
+        let found = self.damage.iter().find(|(_, end)| *end > offset);
+        found.map(|(first, end)| ((*first).max(offset), *end))
+    }
+
+    /// Adds a damaged range, merged with what it touches.
+    pub fn add_damage(&mut self, first: Offset, end: Offset) {
+        let (mut first, mut end) = (first, end);
+        self.damage.retain(|(a, b)| {
+            let touches = *a <= end && first <= *b;
+            if touches {
+                first = first.min(*a);
+                end = end.max(*b);
+            }
+            !touches
+        });
+        let at = self.damage.partition_point(|(a, _)| *a < first);
+        self.damage.insert(at, (first, end));
+    }
+}
+
+/// All partitions of a log.
+pub(super) type Partitions = HashMap<PartitionId, PartitionState>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_that_touches_is_one_range_and_is_found_from_any_offset_before_its_end() {
+        let mut state = PartitionState::default();
+        state.add_damage(Offset(5), Offset(6));
+        state.add_damage(Offset(9), Offset(12));
+        state.add_damage(Offset(6), Offset(7));
+        assert_eq!(
+            state.damage,
+            [(Offset(5), Offset(7)), (Offset(9), Offset(12))]
+        );
+        assert_eq!(state.damage_from(Offset(0)), Some((Offset(5), Offset(7))));
+        assert_eq!(state.damage_from(Offset(6)), Some((Offset(6), Offset(7))));
+        assert_eq!(state.damage_from(Offset(7)), Some((Offset(9), Offset(12))));
+        assert_eq!(state.damage_from(Offset(12)), None);
+    }
+}

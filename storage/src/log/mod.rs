@@ -1,0 +1,395 @@
+//! The log: appends entries as atomic groups in commit blocks, says when they are durable,
+//! applies them to the machines above in order, and reads them back.
+//!
+//! | file | what |
+//! |---|---|
+//! | `builder` | the block that gathers |
+//! | `commit` | from append to durable: the pipeline and its rule |
+//! | `segments` | segment files and their pool |
+//! | `index`, `cache`, `read` | finding and reading |
+//! | `apply` | what a durable block changes |
+//! | `seal` | footers, trailers, closing |
+//! | `checkpoint` | writing the state of everything |
+//! | `survey`, `adopt`, `recovery`, `walk`, `report` | coming back |
+//!
+//! Invariant: an entry is applied, and its sequence reported durable, only when its block and
+//! every block before it are on stable storage. The first failed write or flush is final: the
+//! log closes and says so.
+
+mod adopt;
+mod apply;
+mod block;
+mod builder;
+mod cache;
+mod checkpoint;
+mod commit;
+mod config;
+mod index;
+mod read;
+mod recovery;
+mod report;
+mod seal;
+mod segments;
+mod stats;
+mod survey;
+mod walk;
+mod work;
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringlog_types::{LogId, Offset, PartitionId, Sequence};
+
+use crate::buffer::{Buf, Pool};
+use crate::format::manifest::Anchor;
+use crate::format::segment_header::CheckpointPointer;
+use crate::io::Io;
+
+pub use crate::format::entry_header::{EntryKind, EntryMeta};
+pub use config::{FlushMethod, LogConfig};
+pub use report::{Damage, OpenError, RecoveryReport};
+pub use stats::{Histogram, Stats};
+
+/// A committed entry, as replay and the live path show it to the machines.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What it says of itself.
+    pub meta: EntryMeta,
+    /// The block it was committed in.
+    pub sequence: Sequence,
+    /// Its bytes, by reference.
+    pub payload: Buf,
+}
+
+/// What stands on the log: sees every committed entry once, in order; live, in replay, and
+/// after a checkpoint the same.
+pub trait Machine {
+    /// Starts from a checkpoint written by [`Machine::checkpoint`]; at most once, before any
+    /// [`Machine::apply`].
+    ///
+    /// # Errors
+    /// What is wrong with it, for people: an unknown version, say. The log then stays closed.
+    fn restore(&mut self, checkpoint: &[u8]) -> Result<(), String>;
+
+    /// Changes committed state. Also called for [`EntryKind::StartOffset`] and
+    /// [`EntryKind::PartitionDropped`].
+    fn apply(&mut self, entry: &Entry);
+
+    /// In replay: an entry was committed and its bytes are damaged on disk. What its header
+    /// says still holds: offsets it covers stay taken.
+    fn apply_damaged(&mut self, meta: &EntryMeta);
+
+    /// All committed state, so that [`Machine::restore`] continues where this is.
+    fn checkpoint(&self) -> Vec<u8>;
+}
+
+/// Why an append was not taken.
+#[derive(Debug, thiserror::Error, Clone)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// A write or flush failed: nothing is acknowledged from there on, until restart.
+    #[error("the log is closed: {cause}; restart the node to recover what is durable")]
+    Closed {
+        /// The first failure.
+        cause: String,
+    },
+    /// The entry cannot fit a group.
+    #[error("an entry of {bytes} bytes exceeds the limit of {limit_bytes}")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The most that fits.
+        limit_bytes: usize,
+    },
+    /// The disk is full: only what frees space is taken.
+    #[error(
+        "no space left for records ({free_bytes} bytes free); delete topics or lower retention"
+    )]
+    Full {
+        /// Bytes that can still be written.
+        free_bytes: u64,
+    },
+    /// More waits to be written than the log holds in memory: try again after progress.
+    #[error("too many bytes wait to be written")]
+    Busy,
+}
+
+/// An entry whose bytes lie in a frame buffer.
+#[derive(Clone, Debug)]
+pub struct FrameEntry {
+    /// What it says of itself.
+    pub meta: EntryMeta,
+    /// Where its bytes lie in the frame buffer (counted from the buffer's start).
+    pub range: Range<usize>,
+}
+
+/// What a read found.
+#[derive(Debug)]
+pub enum Read {
+    /// Record batches in offset order, each whole, by reference; the first contains the offset
+    /// asked for. Empty when the offset is the end.
+    Batches(Vec<Buf>),
+    /// The bytes come from disk: ask again (the same call) when [`Log::reads_done`] passed
+    /// this number.
+    Pending(u64),
+    /// The offset lies outside `start..=end`.
+    OutOfRange,
+    /// The offsets are damaged on disk: they are named here and never served.
+    Damaged {
+        /// First damaged offset at or after the one asked for.
+        first: Offset,
+        /// First offset behind the damage.
+        end: Offset,
+    },
+    /// Reading failed.
+    Failed(String),
+}
+
+/// Frame buffers keep this much free before the frame, so that a block of one frame is written
+/// where it was received: the block's header goes into the headroom.
+pub const FRAME_HEADROOM_BYTES: usize = 4096;
+
+/// One core's log.
+#[derive(Debug)]
+pub struct Log<I: Io> {
+    id: LogId,
+    config: LogConfig,
+    unit: usize,
+    epoch: u32,
+    metadata_version: u64,
+    submitter: work::Submitter<I>,
+    stats: Stats,
+    failure: Option<String>,
+
+    // Commit.
+    open: Option<builder::OpenBlock>,
+    ready: VecDeque<builder::OpenBlock>,
+    in_flight: VecDeque<commit::InFlight>,
+    spare_head: Option<crate::buffer::BufMut>,
+    next_sequence: Sequence,
+    last_entry_sequence: Sequence,
+    durable: Sequence,
+    previous_checksum: u64,
+    pending_bytes: usize,
+    flush_in_flight: bool,
+    mark_due: bool,
+    last_progress: Duration,
+    last_retry: Duration,
+    segments: segments::Segments,
+
+    // Committed.
+    anchor: Anchor,
+    open_group: Vec<Rc<block::Block>>,
+    partitions: index::Partitions,
+    resident_rows: usize,
+    cache: cache::Cache,
+    checkpoint: Option<CheckpointPointer>,
+    checkpoint_anchor_segment: u64,
+    pending_checkpoint: Option<checkpoint::PendingCheckpoint>,
+    bytes_since_checkpoint: u64,
+
+    // Reading.
+    reads_done: u64,
+    block_reads: HashMap<(u64, u64), ()>,
+    footer_reads: HashMap<u64, ()>,
+    footers: VecDeque<(u64, Rc<index::Footer>)>,
+    read_failures: HashMap<(u64, u64), String>,
+}
+
+impl<I: Io> Log<I> {
+    fn new(io: I, id: LogId, config: LogConfig, epoch: u32) -> Log<I> {
+        let unit = io.geometry().block_bytes;
+        let now = io.monotonic();
+        Log {
+            id,
+            unit,
+            epoch,
+            metadata_version: 0,
+            submitter: work::Submitter::new(io),
+            stats: Stats::default(),
+            failure: None,
+            open: None,
+            ready: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            spare_head: None,
+            next_sequence: Sequence(1),
+            last_entry_sequence: Sequence::NONE,
+            durable: Sequence::NONE,
+            previous_checksum: 0,
+            pending_bytes: 0,
+            flush_in_flight: false,
+            mark_due: false,
+            last_progress: now,
+            last_retry: now,
+            segments: segments::Segments::new(id, unit, &config),
+            anchor: Anchor {
+                sequence: Sequence::NONE,
+                segment: 0,
+                end_position: 0,
+                checksum: 0,
+            },
+            open_group: Vec::new(),
+            partitions: HashMap::new(),
+            resident_rows: 0,
+            cache: cache::Cache::new(config.cache_bytes, config.cold_cache_bytes),
+            checkpoint: None,
+            checkpoint_anchor_segment: 0,
+            pending_checkpoint: None,
+            bytes_since_checkpoint: 0,
+            reads_done: 0,
+            block_reads: HashMap::new(),
+            footer_reads: HashMap::new(),
+            footers: VecDeque::new(),
+            read_failures: HashMap::new(),
+            config,
+        }
+    }
+
+    /// Whose log it is.
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// The seam.
+    #[must_use]
+    pub fn io(&self) -> &I {
+        &self.submitter.io
+    }
+
+    /// The seam, to wait on or to give it what only it needs.
+    pub fn io_mut(&mut self) -> &mut I {
+        &mut self.submitter.io
+    }
+
+    /// Last sequence of the durable prefix.
+    #[must_use]
+    pub fn durable(&self) -> Sequence {
+        self.durable
+    }
+
+    /// Sequence of the newest block that holds an entry (open, in flight or durable).
+    #[must_use]
+    pub fn appended(&self) -> Sequence {
+        self.last_entry_sequence
+    }
+
+    /// Block writes in flight.
+    #[must_use]
+    pub fn blocks_in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Bytes appended and not yet durable.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// Why the log closed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// First and end offset (end = high watermark) of a partition, `(0, 0)` for one without
+    /// entries.
+    #[must_use]
+    pub fn bounds(&self, partition: PartitionId) -> (Offset, Offset) {
+        self.partitions
+            .get(&partition)
+            .map_or((Offset::ZERO, Offset::ZERO), |p| (p.start, p.end))
+    }
+
+    /// Bytes of live batches of a partition.
+    #[must_use]
+    pub fn partition_bytes(&self, partition: PartitionId) -> u64 {
+        let Some(state) = self.partitions.get(&partition) else {
+            return 0;
+        };
+        let segments = state
+            .segments
+            .iter()
+            .filter_map(|(_, id)| self.segments.live.get(id));
+        segments
+            .filter_map(|s| s.index.partitions.get(&partition))
+            .map(|range| range.bytes)
+            .sum()
+    }
+
+    /// Partitions with entries or bounds in this log.
+    pub fn partitions(&self) -> impl Iterator<Item = PartitionId> + '_ {
+        self.partitions.keys().copied()
+    }
+
+    /// Memory for frames and blocks.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        self.submitter.io.pool()
+    }
+
+    /// How often this log was opened: the leader epoch of its partitions.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The metadata version that blocks built from here on carry.
+    pub fn set_metadata_version(&mut self, version: u64) {
+        self.metadata_version = version;
+    }
+
+    /// Counters since the log was opened.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Bytes of blocks kept for readers.
+    #[must_use]
+    pub fn cached_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    /// Lets go of the oldest cached block, because memory is wanted for something else.
+    /// `false`: nothing is cached.
+    pub fn shrink_cache(&mut self) -> bool {
+        self.cache.evict_one()
+    }
+
+    /// Where the partition should start by its retention: the first offset of a segment, at or
+    /// above the present start. Pass it to [`Log::append`] as [`EntryKind::StartOffset`] to
+    /// make it so. Whole sealed segments only.
+    #[must_use]
+    pub fn retention_start(
+        &self,
+        partition: PartitionId,
+        keep_bytes: Option<u64>,
+        expire_before_ms: Option<i64>,
+    ) -> Offset {
+        let Some(state) = self.partitions.get(&partition) else {
+            return Offset::ZERO;
+        };
+        let mut total = self.partition_bytes(partition);
+        let mut start = state.start;
+        for (_, id) in &state.segments {
+            let Some(segment) = self.segments.live.get(id) else {
+                break;
+            };
+            let Some(range) = segment.index.partitions.get(&partition) else {
+                break;
+            };
+            let sealed = segment.stage == segments::Stage::Sealed;
+            let too_many = keep_bytes.is_some_and(|keep| total.saturating_sub(range.bytes) >= keep);
+            let too_old = expire_before_ms
+                .is_some_and(|before| range.max_timestamp >= 0 && range.max_timestamp < before);
+            if !sealed || !(too_many || too_old) {
+                break;
+            }
+            total -= range.bytes;
+            start = start.max(range.end);
+        }
+        start
+    }
+}

@@ -1,0 +1,481 @@
+//! Reading committed batches: from memory by reference, else from disk with large aligned
+//! reads into the cold side of the cache.
+//!
+//! Nothing here blocks. What is not in memory is asked for, and the caller asks again when
+//! [`Log::reads_done`] has moved. Bytes from disk are served only after every checksum on
+//! the way to them was checked; damage is remembered and named.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use ringlog_types::{Offset, PartitionId};
+
+use super::block::Block;
+use super::index::Footer;
+use super::segments::FooterPlace;
+use super::work::Work;
+use super::{EntryKind, Log, Read};
+use crate::buffer::Buf;
+use crate::format::block::{self, BlockFault};
+use crate::format::checksum::Key;
+use crate::format::footer::{self, BlockRef};
+use crate::io::{Completion, Io, Op};
+
+/// Footers kept in memory for readers of old segments.
+const FOOTERS_KEPT: usize = 16;
+
+/// A gap this small between two wanted blocks is read with them.
+const READ_THROUGH_BYTES: u64 = 64 << 10;
+
+enum Located {
+    Block { segment: u64, row: BlockRef },
+    Answer(Read),
+}
+
+impl<I: Io> Log<I> {
+    /// Counts reads from disk that came back. See [`Read::Pending`].
+    #[must_use]
+    pub fn reads_done(&self) -> u64 {
+        self.reads_done
+    }
+
+    /// Reads committed batches from `offset`: whole ones, up to `max_bytes`, but always at
+    /// least one.
+    pub fn read(&mut self, partition: PartitionId, offset: Offset, max_bytes: usize) -> Read {
+        let (start, end) = self.bounds(partition);
+        if offset < start || offset > end {
+            return Read::OutOfRange;
+        }
+        let mut batches = Vec::new();
+        let (mut at, mut bytes) = (offset, 0);
+        while at < end {
+            let (segment, row) = match self.locate(partition, at) {
+                Located::Block { segment, row } => (segment, row),
+                Located::Answer(answer) if batches.is_empty() => return answer,
+                Located::Answer(_) => break,
+            };
+            let position = u64::from(row.position_units) * self.unit as u64;
+            let Some(block) = self.cache.get(segment, position).cloned() else {
+                self.stats.cache_misses += 1;
+                if let Some(cause) = self.read_failures.remove(&(segment, position)) {
+                    if batches.is_empty() {
+                        return Read::Failed(cause);
+                    }
+                    break;
+                }
+                self.read_block(partition, segment, row);
+                if batches.is_empty() {
+                    return Read::Pending(self.reads_done);
+                }
+                break;
+            };
+            self.stats.cache_hits += 1;
+            let before = at;
+            for entry in &block.entries {
+                let meta = entry.meta;
+                let wanted = meta.partition == partition && meta.kind == EntryKind::Records;
+                if !wanted || meta.end_offset() <= at {
+                    continue;
+                }
+                if self.is_damaged(partition, meta.base_offset, meta.end_offset()) {
+                    if batches.is_empty() {
+                        return self.damaged(partition, at);
+                    }
+                    return Read::Batches(batches);
+                }
+                if !batches.is_empty() && bytes + entry.length as usize > max_bytes {
+                    return Read::Batches(batches);
+                }
+                bytes += entry.length as usize;
+                batches.push(block.payload(entry));
+                at = meta.end_offset();
+            }
+            if at == before {
+                // The row promised records that the block does not have.
+                return Read::Failed(format!(
+                    "segment {segment} position {position}: block without offset {at}"
+                ));
+            }
+            if bytes >= max_bytes {
+                break;
+            }
+        }
+        Read::Batches(batches)
+    }
+
+    fn is_damaged(&self, partition: PartitionId, first: Offset, end: Offset) -> bool {
+        let state = self.partitions.get(&partition);
+        let damage = state.and_then(|state| state.damage_from(first));
+        damage.is_some_and(|(at, _)| at < end)
+    }
+
+    fn damaged(&self, partition: PartitionId, from: Offset) -> Read {
+        let state = self.partitions.get(&partition);
+        let damage = state.and_then(|state| state.damage_from(from));
+        let (first, end) = damage.unwrap_or((from, from.plus(1)));
+        Read::Damaged { first, end }
+    }
+
+    /// The block that holds `offset`.
+    fn locate(&mut self, partition: PartitionId, offset: Offset) -> Located {
+        let Some(state) = self.partitions.get(&partition) else {
+            return Located::Answer(Read::OutOfRange);
+        };
+        let after = state
+            .segments
+            .partition_point(|(first, _)| *first <= offset);
+        let Some((_, id)) = after.checked_sub(1).and_then(|at| state.segments.get(at)) else {
+            return Located::Answer(self.damaged(partition, offset));
+        };
+        let segment = *id;
+        let index = &self.segments.live[&segment].index;
+        let row = if index.resident {
+            let range = index.partitions.get(&partition);
+            range.and_then(|range| find(&range.blocks, offset, |row| row))
+        } else {
+            match self.footer(segment) {
+                Ok(footer) => find(footer.of(partition), offset, |(_, row)| row),
+                Err(answer) => return Located::Answer(answer),
+            }
+        };
+        match row {
+            Some(row) if row.first <= offset => Located::Block { segment, row },
+            _ => Located::Answer(self.damaged(partition, offset)),
+        }
+    }
+
+    /// A segment's footer from memory, or the answer that it is being read.
+    fn footer(&mut self, segment: u64) -> Result<Rc<Footer>, Read> {
+        if let Some((_, footer)) = self.footers.iter().find(|(id, _)| *id == segment) {
+            return Ok(Rc::clone(footer));
+        }
+        if let Some(cause) = self.read_failures.remove(&(segment, 0)) {
+            return Err(Read::Failed(cause));
+        }
+        if self.footer_reads.insert(segment, ()).is_none() {
+            let place = self.segments.live[&segment].footer;
+            let FooterPlace {
+                position, bytes, ..
+            } = place.expect("only sealed segments are demoted, and those have a footer");
+            let length = (bytes as usize).next_multiple_of(self.unit).max(self.unit);
+            if !self.submit_read(segment, position, length, Work::FooterRead(segment)) {
+                self.footer_reads.remove(&segment);
+                return Err(Read::Failed("no memory to read the footer into".to_owned()));
+            }
+        }
+        Err(Read::Pending(self.reads_done))
+    }
+
+    fn submit_read(&mut self, segment: u64, position: u64, length: usize, work: Work) -> bool {
+        let pool = self.submitter.io.pool().clone();
+        let mut buf = pool.alloc(length);
+        while buf.is_none() && self.cache.evict_one() {
+            buf = pool.alloc(length);
+        }
+        let Some(buf) = buf else { return false };
+        let from = self
+            .segments
+            .live
+            .get_mut(&segment)
+            .expect("a located segment lives");
+        from.reads += 1;
+        let read = Op::Read {
+            file: from.file,
+            offset: position,
+            buf,
+        };
+        self.submitter.submit(read, work);
+        true
+    }
+
+    /// Reads the block of `row`, and with it those of the same partition that follow closely,
+    /// up to the read-ahead.
+    fn read_block(&mut self, partition: PartitionId, segment: u64, row: BlockRef) {
+        let unit = self.unit as u64;
+        let position = u64::from(row.position_units) * unit;
+        if self.block_reads.contains_key(&(segment, position)) {
+            return;
+        }
+        let block_bytes = u64::from(row.block_units) * unit;
+        let mut end = position + block_bytes;
+        let limit = position + self.config.read_ahead_bytes as u64;
+        let following = |rows: &mut dyn Iterator<Item = &BlockRef>| {
+            for next in rows {
+                let next_position = u64::from(next.position_units) * unit;
+                let next_end = next_position + u64::from(next.block_units) * unit;
+                if next_position <= position {
+                    continue;
+                }
+                if next_position > end + READ_THROUGH_BYTES || next_end > limit {
+                    break;
+                }
+                end = next_end;
+            }
+        };
+        let index = &self.segments.live[&segment].index;
+        if index.resident {
+            if let Some(range) = index.partitions.get(&partition) {
+                let from = range
+                    .blocks
+                    .partition_point(|b| b.position_units < row.position_units);
+                let mut following = following;
+                following(&mut range.blocks[from..].iter());
+            }
+        } else if let Some((_, footer)) = self.footers.iter().find(|(id, _)| *id == segment) {
+            let rows = footer.of(partition);
+            let from = rows.partition_point(|(_, b)| b.position_units < row.position_units);
+            let mut following = following;
+            following(&mut rows[from..].iter().map(|(_, block)| block));
+        }
+        let length = (end - position) as usize;
+        let expected_bytes = block_bytes as usize;
+        let work = Work::BlockRead {
+            segment,
+            position,
+            expected_bytes,
+        };
+        if self.submit_read(segment, position, length, work) {
+            self.block_reads.insert((segment, position), ());
+        } else {
+            let cause = "no memory to read the block into".to_owned();
+            self.read_failures.insert((segment, position), cause);
+            self.reads_done += 1;
+        }
+    }
+
+    pub(super) fn block_read(
+        &mut self,
+        segment: u64,
+        position: u64,
+        expected_bytes: usize,
+        completion: Completion,
+    ) {
+        self.reads_done += 1;
+        self.block_reads.remove(&(segment, position));
+        let Some(from) = self.segments.live.get_mut(&segment) else {
+            return;
+        };
+        from.reads -= 1;
+        let key = from.key.clone();
+        let read = match completion.result {
+            Ok(read) => read,
+            Err(error) => {
+                let cause = format!("reading segment {segment} at {position}: {error}");
+                tracing::error!(log = %self.id, "{cause}");
+                self.read_failures.insert((segment, position), cause);
+                return;
+            }
+        };
+        self.stats.cold_read_bytes += read as u64;
+        let Some(buf) = completion.buf else { return };
+        let buf = buf.freeze();
+        let mut at = 0;
+        while at < read {
+            match decode(
+                &buf.slice(at..read),
+                segment,
+                position + at as u64,
+                &key,
+                self.unit,
+            ) {
+                Ok((block, damaged)) => {
+                    let next = at + block.bytes;
+                    for number in damaged {
+                        let meta = block.entries[number].meta;
+                        self.add_read_damage(segment, position + at as u64, |partition, _| {
+                            (partition == meta.partition)
+                                .then_some((meta.base_offset, meta.end_offset()))
+                        });
+                    }
+                    self.cache.keep_cold(Rc::new(block));
+                    at = next;
+                }
+                // Behind the block asked for may lie anything: what is cut is not damage.
+                Err(_) if at >= expected_bytes => break,
+                Err(fault) => {
+                    tracing::error!(
+                        log = %self.id, segment, position, %fault,
+                        "a block of a sealed or active segment is damaged: \
+                         its offsets are named to readers and never served"
+                    );
+                    self.add_read_damage(segment, position, |_, row| Some((row.first, row.end)));
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Remembers as damaged what `lost` says of the rows of a block.
+    fn add_read_damage(
+        &mut self,
+        segment: u64,
+        position: u64,
+        lost: impl Fn(PartitionId, &BlockRef) -> Option<(Offset, Offset)>,
+    ) {
+        let unit = self.unit as u64;
+        let here = |row: &BlockRef| u64::from(row.position_units) * unit == position;
+        let mut ranges = Vec::new();
+        let index = &self.segments.live[&segment].index;
+        if index.resident {
+            for (partition, range) in &index.partitions {
+                let rows = range.blocks.iter().filter(|row| here(row));
+                ranges.extend(rows.filter_map(|row| Some((*partition, lost(*partition, row)?))));
+            }
+        } else if let Some((_, footer)) = self.footers.iter().find(|(id, _)| *id == segment) {
+            let rows = footer.rows().iter().filter(|(_, row)| here(row));
+            ranges.extend(rows.filter_map(|(at, row)| Some((*at, lost(*at, row)?))));
+        }
+        for (partition, (first, end)) in ranges {
+            tracing::error!(
+                log = %self.id, %partition, %first, %end, segment, position,
+                "damaged offsets (end exclusive)"
+            );
+            if let Some(state) = self.partitions.get_mut(&partition) {
+                state.add_damage(first, end);
+                self.stats.damaged_ranges += 1;
+            }
+        }
+    }
+
+    pub(super) fn footer_read(&mut self, segment: u64, completion: Completion) {
+        self.reads_done += 1;
+        self.footer_reads.remove(&segment);
+        let Some(from) = self.segments.live.get_mut(&segment) else {
+            return;
+        };
+        from.reads -= 1;
+        let place = from.footer.expect("a footer that was read has a place");
+        let rows = completion
+            .result
+            .map_err(|error| error.to_string())
+            .and_then(|read| {
+                let buf = completion.buf.as_deref().unwrap_or_default();
+                let bytes = buf[..read.min(buf.len())].get(..place.bytes as usize);
+                let bytes = bytes.ok_or_else(|| format!("{read} of {} bytes", place.bytes))?;
+                if from.key.checksum(bytes) != place.checksum {
+                    return Err("its checksum fails".to_owned());
+                }
+                footer::decode_rows(bytes).map_err(|error| error.to_string())
+            });
+        match rows {
+            Ok(rows) => {
+                self.footers
+                    .push_back((segment, Rc::new(Footer::new(rows))));
+                if self.footers.len() > FOOTERS_KEPT {
+                    self.footers.pop_front();
+                }
+            }
+            Err(cause) => {
+                let cause = format!("reading the footer of segment {segment}: {cause}");
+                tracing::error!(log = %self.id, "{cause}");
+                self.read_failures.insert((segment, 0), cause);
+            }
+        }
+    }
+
+    /// An offset at or before the first record whose timestamp is at or after `timestamp_ms`,
+    /// with no such record in an earlier block. `None`: no such record.
+    ///
+    /// # Errors
+    /// `Err(ticket)`: a footer must be read first, ask again as with [`Read::Pending`].
+    pub fn seek_timestamp(
+        &mut self,
+        partition: PartitionId,
+        timestamp_ms: i64,
+    ) -> Result<Option<Offset>, u64> {
+        let Some(state) = self.partitions.get(&partition) else {
+            return Ok(None);
+        };
+        let start = state.start;
+        for (_, id) in state.segments.clone() {
+            let index = &self.segments.live[&id].index;
+            let Some(range) = index.partitions.get(&partition) else {
+                continue;
+            };
+            if range.max_timestamp < timestamp_ms {
+                continue;
+            }
+            let late = |row: &BlockRef| row.max_timestamp >= timestamp_ms && row.end > start;
+            let found = if index.resident {
+                range
+                    .blocks
+                    .iter()
+                    .find(|row| late(row))
+                    .map(|row| row.first)
+            } else {
+                match self.footer(id) {
+                    Ok(footer) => footer
+                        .of(partition)
+                        .iter()
+                        .find(|(_, row)| late(row))
+                        .map(|(_, r)| r.first),
+                    Err(_) => return Err(self.reads_done),
+                }
+            };
+            if let Some(first) = found {
+                return Ok(Some(first.max(start)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The largest timestamp of a partition's records and an offset at or before its batch,
+    /// in the block that has it. `None`: no record has one.
+    ///
+    /// # Errors
+    /// As [`Log::seek_timestamp`].
+    pub fn seek_max_timestamp(
+        &mut self,
+        partition: PartitionId,
+    ) -> Result<Option<(i64, Offset)>, u64> {
+        let Some(state) = self.partitions.get(&partition) else {
+            return Ok(None);
+        };
+        let ranges = state
+            .segments
+            .iter()
+            .filter_map(|(_, id)| self.segments.live.get(id)?.index.partitions.get(&partition));
+        let Some(largest) = ranges
+            .map(|range| range.max_timestamp)
+            .max()
+            .filter(|at| *at >= 0)
+        else {
+            return Ok(None);
+        };
+        Ok(self
+            .seek_timestamp(partition, largest)?
+            .map(|offset| (largest, offset)))
+    }
+}
+
+/// The row that holds `offset`, in rows sorted by offset.
+fn find<T>(rows: &[T], offset: Offset, row: impl Fn(&T) -> &BlockRef) -> Option<BlockRef> {
+    let at = rows.partition_point(|item| row(item).end <= offset);
+    rows.get(at).map(|item| *row(item))
+}
+
+/// Reads a block at the start of `buf`; with it the entries whose payload is damaged.
+pub(super) fn decode(
+    buf: &Buf,
+    segment: u64,
+    position: u64,
+    key: &Key,
+    unit: usize,
+) -> Result<(Block, Vec<usize>), BlockFault> {
+    let layout = block::decode(key, buf, unit)?;
+    let bytes = layout.header.block_bytes as usize;
+    let damaged = block::damaged_payloads(&layout, buf);
+    let whole: Range<usize> = 0..bytes;
+    let block = Block {
+        sequence: layout.header.sequence,
+        segment,
+        position,
+        bytes,
+        checksum: layout.checksum,
+        group: layout.header.group,
+        group_first: layout.header.group_first,
+        entries: layout.entries,
+        extents: vec![(0, buf.slice(whole))],
+    };
+    Ok((block, damaged))
+}

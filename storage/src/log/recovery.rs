@@ -1,0 +1,391 @@
+//! Opening a log: find the newest checkpoint, replay what follows it, find the end, flush it,
+//! and open a new segment whose first block names that end.
+//!
+//! The end is the first missing or failing block, unless a valid later block states that the
+//! log was durable at or beyond it: then that block is damage, its offsets are reported, and
+//! the walk goes on behind it. A later segment whose first block names the last block as its
+//! predecessor is the successor, whatever still lies behind that block in its own segment.
+//!
+//! Invariant: nothing is served before what was kept is flushed and the new segment's first
+//! block is durable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringlog_types::{LogId, Sequence};
+
+use super::adopt::Cursor;
+use super::block::Block;
+use super::config::LogConfig;
+use super::report::{Damage, OpenError, RecoveryReport};
+use super::segments::{FreeFile, Stage};
+use super::survey::{Found, place};
+use super::walk::{Walk, run};
+use super::{EntryKind, Log, Machine};
+use crate::format::block_header::BlockHeader;
+use crate::format::manifest::Anchor;
+use crate::io::{FileId, Io, Op};
+
+impl<I: Io> Log<I> {
+    /// Opens the log in the seam's directory, replaying into `machine`. Blocks until the log
+    /// can serve.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(
+        io: I,
+        id: LogId,
+        config: LogConfig,
+        machine: &mut dyn Machine,
+    ) -> Result<(Log<I>, RecoveryReport), OpenError> {
+        let started = io.monotonic();
+        let unreadable = |cause| OpenError::Io {
+            log: id,
+            what: "reading segments (what cannot be read is not taken for lost)".to_owned(),
+            cause,
+        };
+        let mut log = Log::new(io, id, config, 1);
+        let (found, newest) = log.find_segments()?;
+        let mut report = RecoveryReport {
+            segments: found.len(),
+            ..RecoveryReport::default()
+        };
+        let mut cursor = Cursor {
+            segment: 0,
+            position: 0,
+            expected: Sequence(1),
+            previous: 0,
+        };
+        if let Some(pointer) = newest {
+            let (manifest, state) = log.load_checkpoint(&found, pointer)?;
+            let refused = |cause| OpenError::Checkpoint {
+                log: id,
+                sequence: pointer.sequence,
+                segment: pointer.segment,
+                position: pointer.position,
+                cause,
+            };
+            machine.restore(&state).map_err(refused)?;
+            report.from_checkpoint = true;
+            cursor = log
+                .adopt_manifest(&found, &manifest, &mut report)
+                .map_err(unreadable)?;
+            log.checkpoint = Some(pointer);
+            log.checkpoint_anchor_segment = manifest.anchor.segment;
+        }
+        log.replay(&found, cursor, machine, &mut report)
+            .map_err(unreadable)?;
+        log.forget_dead_damage(&mut report);
+        log.sort_out_files(found);
+        log.make_servable(machine)?;
+        report.end = log.durable;
+        report.epoch = log.epoch;
+        report.duration = log.submitter.io.monotonic().saturating_sub(started);
+        Ok((log, report))
+    }
+
+    /// Walks from the cursor to the end of the log, applying every block.
+    fn replay(
+        &mut self,
+        found: &BTreeMap<u64, Found>,
+        mut cursor: Cursor,
+        machine: &mut dyn Machine,
+        report: &mut RecoveryReport,
+    ) -> std::io::Result<()> {
+        let mut walk: Option<Walk<'_>> = None;
+        loop {
+            // The successor's word counts more than what lies behind the last block.
+            let successor = found.range(cursor.segment + 1..).rev().find(|(_, next)| {
+                next.first_block.is_some_and(|first| {
+                    first.sequence == cursor.expected && first.previous == cursor.previous
+                })
+            });
+            if let Some((segment, _)) = successor {
+                (cursor.segment, cursor.position) = (*segment, self.unit as u64);
+            }
+            let Some(file) = found.get(&cursor.segment) else {
+                // Before the first segment, or the anchor's is gone: only what comes later.
+                match self.resume_point(found, cursor, report)? {
+                    Some(next) => cursor = next,
+                    None => return Ok(()),
+                }
+                continue;
+            };
+            if walk
+                .as_ref()
+                .is_none_or(|walk| walk.segment != cursor.segment)
+            {
+                let (bytes, key) = (file.file_bytes, &file.key);
+                walk = Some(Walk::new(cursor.segment, file.file, bytes, key, self.unit));
+            }
+            let walk = walk.as_mut().expect("it was just made");
+            let read = walk.block_at(&mut self.submitter.io, cursor.position)?;
+            let expected = |header: &BlockHeader| {
+                header.sequence == cursor.expected && header.previous == cursor.previous
+            };
+            match read {
+                Ok((block, header, damaged))
+                    if expected(&header)
+                        && (damaged.is_empty() || self.is_evident(found, cursor)?) =>
+                {
+                    cursor.position += block.bytes as u64;
+                    cursor.expected = cursor.expected.next();
+                    cursor.previous = block.checksum;
+                    self.accept(file, block, &damaged, machine, report);
+                }
+                _ => match self.resume_point(found, cursor, report)? {
+                    Some(next) => cursor = next,
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    fn accept(
+        &mut self,
+        file: &Found,
+        block: Block,
+        damaged: &[usize],
+        machine: &mut dyn Machine,
+        report: &mut RecoveryReport,
+    ) {
+        if !self.segments.live.contains_key(&block.segment) {
+            let segment = self.segment_of(file);
+            self.segments.live.insert(block.segment, segment);
+        }
+        let segment = self
+            .segments
+            .live
+            .get_mut(&block.segment)
+            .expect("it is there");
+        if segment.first_sequence == Sequence::NONE {
+            segment.first_sequence = block.sequence;
+        }
+        segment.position = block.position + block.bytes as u64;
+        segment.rows_bound += block.entries.len();
+        segment.last_sequence = block.sequence;
+        segment.last_checksum = block.checksum;
+        self.durable = block.sequence;
+        self.previous_checksum = block.checksum;
+        report.blocks_replayed += 1;
+        report.bytes_replayed += block.bytes as u64;
+        if !damaged.is_empty() {
+            let lost = damaged.iter().map(|number| &block.entries[*number].meta);
+            let lost = lost.filter(|meta| meta.kind == EntryKind::Records);
+            report.damage.push(Damage {
+                segment: block.segment,
+                position: block.position,
+                first: block.sequence,
+                end: block.sequence.next(),
+                offsets: lost
+                    .map(|meta| (meta.partition, meta.base_offset.0, meta.end_offset().0))
+                    .collect(),
+            });
+        }
+        self.commit_block(Rc::new(block), machine, damaged);
+    }
+
+    /// Valid block headers behind the cursor, in its segment and in later ones.
+    fn headers_behind(
+        &mut self,
+        found: &BTreeMap<u64, Found>,
+        cursor: Cursor,
+    ) -> std::io::Result<Vec<(u64, u64, BlockHeader)>> {
+        let mut headers = Vec::new();
+        for (id, file) in found.range(cursor.segment..) {
+            let here = *id == cursor.segment;
+            let from = if here {
+                cursor.position
+            } else {
+                self.unit as u64
+            };
+            let mut walk = Walk::new(*id, file.file, file.file_bytes, &file.key, self.unit);
+            for (position, header) in walk.headers_from(&mut self.submitter.io, from)? {
+                if header.sequence >= cursor.expected {
+                    headers.push((*id, position, header));
+                }
+            }
+        }
+        Ok(headers)
+    }
+
+    /// Whether a later block states that the block at the cursor was durable.
+    fn is_evident(
+        &mut self,
+        found: &BTreeMap<u64, Found>,
+        cursor: Cursor,
+    ) -> std::io::Result<bool> {
+        let behind = self.headers_behind(found, cursor)?;
+        Ok(behind
+            .iter()
+            .any(|(_, _, header)| header.durable >= cursor.expected))
+    }
+
+    /// Where the walk goes on behind damage; `None` at the end of the log.
+    fn resume_point(
+        &mut self,
+        found: &BTreeMap<u64, Found>,
+        cursor: Cursor,
+        report: &mut RecoveryReport,
+    ) -> std::io::Result<Option<Cursor>> {
+        let behind = self.headers_behind(found, cursor)?;
+        let durable = behind.iter().map(|(_, _, header)| header.durable).max();
+        if durable.is_none_or(|durable| durable < cursor.expected) {
+            let tail = behind
+                .iter()
+                .map(|(_, _, header)| u64::from(header.block_bytes));
+            report.discarded_tail_bytes = tail.sum();
+            if report.discarded_tail_bytes > 0 {
+                let discarded = report.discarded_tail_bytes;
+                tracing::info!(
+                    log = %self.id, end = %self.durable,
+                    "discarded {discarded} bytes after mark {}: written, never known durable",
+                    self.durable
+                );
+            }
+            return Ok(None);
+        }
+        let next = behind
+            .iter()
+            .filter(|(_, _, header)| header.sequence > cursor.expected);
+        let Some((segment, position, header)) = next.min_by_key(|(id, _, h)| (h.sequence, *id))
+        else {
+            return Ok(None);
+        };
+        tracing::error!(
+            log = %self.id, segment = cursor.segment, position = cursor.position,
+            first = %cursor.expected, end = %header.sequence,
+            "durable blocks are damaged: their offsets are reported and not served"
+        );
+        report.damage.push(Damage {
+            segment: cursor.segment,
+            position: cursor.position,
+            first: cursor.expected,
+            end: header.sequence,
+            offsets: Vec::new(),
+        });
+        self.open_group.clear();
+        self.durable = Sequence(header.sequence.0 - 1);
+        Ok(Some(Cursor {
+            segment: *segment,
+            position: *position,
+            expected: header.sequence,
+            previous: header.previous,
+        }))
+    }
+
+    /// Damage to offsets that are dead by the end of the replay is none.
+    fn forget_dead_damage(&mut self, report: &mut RecoveryReport) {
+        for damage in &mut report.damage {
+            let named = !damage.offsets.is_empty();
+            damage.offsets.retain_mut(|(partition, first, end)| {
+                let state = self.partitions.get(partition);
+                *first = state.map_or(*end, |state| state.start.0.max(*first));
+                first < end
+            });
+            if named && damage.offsets.is_empty() {
+                damage.end = damage.first;
+            }
+        }
+        report.damage.retain(|damage| damage.first < damage.end);
+        for damage in &report.damage {
+            tracing::error!(log = %self.id, ?damage, "durable data is damaged");
+        }
+        let ranges = self
+            .partitions
+            .values()
+            .map(|state| state.damage.len() as u64);
+        self.stats.damaged_ranges = ranges.sum();
+    }
+
+    /// Files that hold nothing live become free; walked segments with a matching trailer are
+    /// sealed.
+    fn sort_out_files(&mut self, found: BTreeMap<u64, Found>) {
+        let released: BTreeSet<FileId> = {
+            let free = self.segments.free.iter().map(|free| free.file);
+            free.chain(self.segments.short.iter().map(|(_, file)| *file))
+                .collect()
+        };
+        for (id, file) in found {
+            let Some(segment) = self.segments.live.get_mut(&id) else {
+                if released.contains(&file.file) {
+                    continue;
+                }
+                if file.file_bytes == self.config.segment_bytes {
+                    let (prewritten_to, recycled) = (file.file_bytes, true);
+                    let (name, file) = (file.name, file.file);
+                    self.segments.free.push_back(FreeFile {
+                        name,
+                        file,
+                        prewritten_to,
+                        recycled,
+                    });
+                } else {
+                    self.segments.short.push_back((file.name, file.file));
+                }
+                continue;
+            };
+            if let Some(trailer) = file.trailer
+                && trailer.data_end == segment.position
+                && segment.stage == Stage::Open
+            {
+                segment.stage = Stage::Sealed;
+                segment.footer = Some(place(&trailer));
+            }
+        }
+    }
+
+    /// Flushes what was kept, opens the new segment and writes its first block.
+    fn make_servable(&mut self, machine: &mut dyn Machine) -> Result<(), OpenError> {
+        let log = self.id;
+        let failed = |cause: String| OpenError::NotWritable { log, cause };
+        let open = self
+            .segments
+            .live
+            .values()
+            .filter(|s| s.stage == Stage::Open);
+        let files: Vec<FileId> = open.map(|segment| segment.file).collect();
+        for op in files
+            .into_iter()
+            .map(|file| Op::Flush { file })
+            .chain([Op::SyncDir])
+        {
+            let what = format!("{op:?}");
+            run(&mut self.submitter.io, op)
+                .result
+                .map_err(|e| failed(format!("{what}: {e}")))?;
+        }
+        self.next_sequence = self.durable.next();
+        let first = self.next_sequence;
+        if self.durable == Sequence::NONE {
+            self.anchor = Anchor {
+                sequence: first,
+                segment: 0,
+                end_position: 0,
+                checksum: 0,
+            };
+        }
+        self.add_mark();
+        while self.durable < first {
+            self.submit();
+            self.poll(machine);
+            if let Some(failure) = &self.failure {
+                return Err(failed(failure.clone()));
+            }
+            if self.segments.is_stuck()
+                && self.segments.free.is_empty()
+                && self.in_flight.is_empty()
+            {
+                return Err(failed("no space for a new segment".to_owned()));
+            }
+            if self.durable < first {
+                self.submitter.io.wait(Duration::from_millis(100));
+            }
+        }
+        self.bytes_since_checkpoint = self.bytes_since_checkpoint.max(1);
+        self.demote_old_segments();
+        self.release_dead_segments();
+        Ok(())
+    }
+}

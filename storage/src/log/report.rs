@@ -1,0 +1,141 @@
+//! What opening a log says: why it could not be opened, what it found, what is damaged.
+
+use std::fmt;
+use std::time::Duration;
+
+use ringlog_types::{LogId, PartitionId, Sequence};
+
+use crate::format::FormatError;
+
+/// Why a log could not be opened. Nothing on disk was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The directory or a file in it could not be read.
+    #[error("opening log {log}: {what}: {cause}")]
+    Io {
+        /// The log.
+        log: LogId,
+        /// What was attempted.
+        what: String,
+        /// The system's answer.
+        cause: std::io::Error,
+    },
+    /// A file was written by another program version.
+    #[error("opening log {log}: {file}: {cause}; start the version that wrote it")]
+    Version {
+        /// The log.
+        log: LogId,
+        /// The file.
+        file: String,
+        /// What was found.
+        cause: FormatError,
+    },
+    /// A file belongs to another log or to a device with another block size.
+    #[error("opening log {log}: {file} {found}; was the directory copied or moved?")]
+    Foreign {
+        /// The log.
+        log: LogId,
+        /// The file.
+        file: String,
+        /// What was found.
+        found: String,
+    },
+    /// The newest checkpoint cannot be read.
+    #[error(
+        "opening log {log}: the checkpoint at block {sequence} (segment {segment}, byte \
+         {position}) cannot be read: {cause}; restore the data directory from a copy"
+    )]
+    Checkpoint {
+        /// The log.
+        log: LogId,
+        /// Its first block.
+        sequence: Sequence,
+        /// Its segment.
+        segment: u64,
+        /// Its position.
+        position: u64,
+        /// Why.
+        cause: String,
+    },
+    /// The log could not be written: a new segment is needed before anything is served.
+    #[error("opening log {log}: {cause}; free space or mend the device, then start again")]
+    NotWritable {
+        /// The log.
+        log: LogId,
+        /// Why.
+        cause: String,
+    },
+}
+
+/// Blocks that were durable once and cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Segment in which the damage begins.
+    pub segment: u64,
+    /// Byte position at which it begins.
+    pub position: u64,
+    /// First block.
+    pub first: Sequence,
+    /// Behind the last block.
+    pub end: Sequence,
+    /// Entries of partly readable blocks: partition, first offset, end offset.
+    pub offsets: Vec<(PartitionId, u64, u64)>,
+}
+
+/// What opening found and did.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Segment files found.
+    pub segments: usize,
+    /// Replay started at a checkpoint.
+    pub from_checkpoint: bool,
+    /// Blocks replayed behind it.
+    pub blocks_replayed: u64,
+    /// Their bytes.
+    pub bytes_replayed: u64,
+    /// The last block kept.
+    pub end: Sequence,
+    /// Bytes of blocks behind the end that were written but never known durable.
+    pub discarded_tail_bytes: u64,
+    /// Durable blocks that could not be read.
+    pub damage: Vec<Damage>,
+    /// How often the log has been opened, this time included.
+    pub epoch: u32,
+    /// Time taken.
+    pub duration: Duration,
+}
+
+impl fmt::Display for RecoveryReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = if self.from_checkpoint {
+            "a checkpoint"
+        } else {
+            "the beginning"
+        };
+        write!(
+            f,
+            "{} segment files, {} blocks ({} bytes) replayed from {origin} to block {}, \
+             discarded {} bytes behind it, epoch {}, {:.1} ms",
+            self.segments,
+            self.blocks_replayed,
+            self.bytes_replayed,
+            self.end,
+            self.discarded_tail_bytes,
+            self.epoch,
+            self.duration.as_secs_f64() * 1e3
+        )?;
+        for damage in &self.damage {
+            write!(
+                f,
+                "; DAMAGE: blocks {}..{} at byte {} of segment {}",
+                damage.first, damage.end, damage.position, damage.segment
+            )?;
+            for (partition, first, end) in &damage.offsets {
+                write!(f, ", partition {partition} offsets {first}..{end}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,505 @@
+//! Segment files: the active one, the next with its header already durable, sealed ones, and
+//! the pool of free files (recycled first, then written ahead, then merely reserved).
+//!
+//! ```text
+//! making: create → reserve → sync directory → write ahead ─► free ─► next (header durable)
+//!    ▲                                                        ▲        │
+//!    │ nothing free                                 recycled  │        ▼
+//!    └──────────────── removed ◄─ too many free ◄─────────────┴─ sealed ◄─ full ◄─ active
+//! ```
+//! Invariant: creating, reserving, removing and syncing the directory happen off the commit
+//! path; a block is placed only in a segment whose header is durable.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ringlog_types::{LogId, Sequence};
+
+use super::config::LogConfig;
+use super::index::SegmentIndex;
+use super::stats::Stats;
+use super::work::{Submitter, Work};
+use crate::format::checksum::Key;
+use crate::format::footer;
+use crate::format::segment_header::{CheckpointPointer, SegmentHeader};
+use crate::io::{Completion, FileId, Io, Op};
+
+/// How far a segment is on its way to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Takes blocks, or is full and waits until its last block is applied.
+    Open,
+    /// Footer or trailer are being written.
+    Sealing,
+    /// Sealed.
+    Sealed,
+}
+
+/// Where a footer lies, as the trailer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FooterPlace {
+    pub position: u64,
+    pub bytes: u32,
+    pub checksum: u64,
+}
+
+/// A segment with live entries, or the active one.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub name: String,
+    pub file: FileId,
+    pub file_bytes: u64,
+    pub key: Key,
+    pub stage: Stage,
+    /// Where the next block goes; once full, where the last one ends.
+    pub position: u64,
+    /// Upper bound of the footer's rows, placed blocks included.
+    pub rows_bound: usize,
+    pub first_sequence: Sequence,
+    pub last_sequence: Sequence,
+    pub last_checksum: u64,
+    pub index: SegmentIndex,
+    pub footer: Option<FooterPlace>,
+    /// Reads in flight: the file is not let go before they are back.
+    pub reads: u32,
+    /// Space up to here was written before (ahead, or in an earlier life).
+    pub prewritten_to: u64,
+    pub recycled: bool,
+}
+
+/// A file that can become a segment.
+#[derive(Debug)]
+pub(super) struct FreeFile {
+    pub name: String,
+    pub file: FileId,
+    pub prewritten_to: u64,
+    pub recycled: bool,
+}
+
+#[derive(Debug)]
+struct Opening {
+    segment: u64,
+    header: SegmentHeader,
+    from: FreeFile,
+    durable: bool,
+}
+
+#[derive(Debug)]
+enum Making {
+    Creating {
+        name: String,
+    },
+    Reserving {
+        name: String,
+        file: FileId,
+    },
+    Syncing {
+        name: String,
+        file: FileId,
+    },
+    Writing {
+        name: String,
+        file: FileId,
+        to: u64,
+        busy: bool,
+    },
+    Flushing {
+        name: String,
+        file: FileId,
+        to: u64,
+    },
+    /// The last attempt failed for want of space: again when something changed.
+    Stuck {
+        file: Option<(String, FileId)>,
+    },
+}
+
+/// All segment files of a log.
+#[derive(Debug)]
+pub(super) struct Segments {
+    pub live: BTreeMap<u64, Segment>,
+    pub active: Option<u64>,
+    next: Option<Opening>,
+    pub free: VecDeque<FreeFile>,
+    /// Files shorter than a segment: cut at their seal, or left half-made by a crash.
+    pub short: VecDeque<(String, FileId)>,
+    making: Option<Making>,
+    pub next_segment: u64,
+    pub next_slot: u64,
+    log: LogId,
+    unit: u64,
+    segment_bytes: u64,
+    pool_segments: usize,
+    recycle_bytes: u64,
+}
+
+const PREWRITE_BYTES: usize = 1 << 20;
+
+impl Segments {
+    pub fn new(log: LogId, unit: usize, config: &LogConfig) -> Segments {
+        Segments {
+            live: BTreeMap::new(),
+            active: None,
+            next: None,
+            free: VecDeque::new(),
+            short: VecDeque::new(),
+            making: None,
+            next_segment: 1,
+            next_slot: 1,
+            log,
+            unit: unit as u64,
+            segment_bytes: config.segment_bytes,
+            pool_segments: config.pool_segments,
+            recycle_bytes: config.recycle_bytes,
+        }
+    }
+
+    /// The active segment.
+    pub fn active(&self) -> Option<&Segment> {
+        self.active.and_then(|segment| self.live.get(&segment))
+    }
+
+    /// Whether a block with `entries` entries fits behind the last one of the active segment,
+    /// with room left for the footer and the trailer.
+    pub fn fits(&self, block_bytes: usize, entries: usize) -> bool {
+        self.active().is_some_and(|active| {
+            let rows = active.rows_bound + entries;
+            let footer = ((rows * footer::ROW_BYTES) as u64).next_multiple_of(self.unit);
+            active.stage == Stage::Open
+                && active.position + block_bytes as u64 + footer + self.unit <= active.file_bytes
+        })
+    }
+
+    /// Largest block with `entries` entries that fits an empty segment.
+    pub fn largest_block(&self, entries: usize) -> usize {
+        let footer = ((entries * footer::ROW_BYTES) as u64).next_multiple_of(self.unit);
+        (self.segment_bytes - 2 * self.unit).saturating_sub(footer) as usize
+    }
+
+    /// Makes the next segment the active one, if its header is durable.
+    pub fn advance(&mut self) -> bool {
+        if !self.next.as_ref().is_some_and(|next| next.durable) {
+            return false;
+        }
+        let next = self
+            .next
+            .take()
+            .expect("a durable next segment was just seen");
+        let segment = Segment {
+            name: next.from.name,
+            file: next.from.file,
+            file_bytes: self.segment_bytes,
+            key: next.header.key(),
+            stage: Stage::Open,
+            position: self.unit,
+            rows_bound: 0,
+            first_sequence: Sequence::NONE,
+            last_sequence: Sequence::NONE,
+            last_checksum: 0,
+            index: SegmentIndex::new(),
+            footer: None,
+            reads: 0,
+            prewritten_to: next.from.prewritten_to,
+            recycled: next.from.recycled,
+        };
+        self.live.insert(next.segment, segment);
+        self.active = Some(next.segment);
+        true
+    }
+
+    /// Bytes that could still be written without a new file.
+    pub fn writable_bytes(&self) -> u64 {
+        let active = self
+            .active()
+            .map_or(0, |active| active.file_bytes - active.position);
+        let others = self.free.len() + usize::from(self.next.is_some());
+        active + others as u64 * self.segment_bytes
+    }
+
+    /// Whether no file can be made, for want of space.
+    pub fn is_stuck(&self) -> bool {
+        matches!(self.making, Some(Making::Stuck { .. }))
+    }
+
+    /// Keeps the next segment opened and the pool filled. `busy`: the commit path uses the
+    /// device, so writing ahead waits, unless the pool is empty: space that was only reserved
+    /// costs the commit path more than the writing ahead does.
+    pub fn upkeep<I: Io>(
+        &mut self,
+        submitter: &mut Submitter<I>,
+        epoch: u32,
+        checkpoint: Option<CheckpointPointer>,
+        busy: bool,
+        stats: &mut Stats,
+    ) {
+        let calm = !busy || self.free.is_empty();
+        if self.next.is_none() {
+            let urgent = self.active().is_some_and(|active| {
+                active.file_bytes - active.position.min(active.file_bytes) < self.segment_bytes / 8
+            });
+            let free = self.free.pop_front();
+            if let Some(free) = free.or_else(|| urgent.then(|| self.steal()).flatten()) {
+                self.open(submitter, free, epoch, checkpoint);
+            }
+        }
+        while self.free.len() > self.pool_segments.max(1)
+            && self.free.len() as u64 * self.segment_bytes > self.recycle_bytes
+        {
+            let surplus = self
+                .free
+                .pop_back()
+                .expect("the pool was just seen to be too large");
+            let remove = Op::Remove { name: surplus.name };
+            submitter.submit(
+                remove,
+                Work::Housekeeping("removing a surplus segment file"),
+            );
+            let close = Op::Close { file: surplus.file };
+            submitter.submit(close, Work::Housekeeping("closing a surplus segment file"));
+        }
+        if self.making.is_none() && self.free.len() < self.pool_segments {
+            if let Some((name, file)) = self.short.pop_front() {
+                self.reserve(submitter, name, file);
+                return;
+            }
+            let name = file_name(self.next_slot);
+            self.next_slot += 1;
+            submitter.submit(
+                Op::Open {
+                    name: name.clone(),
+                    create: true,
+                },
+                Work::Making,
+            );
+            self.making = Some(Making::Creating { name });
+        }
+        if let Some(Making::Writing {
+            file,
+            to,
+            busy: busy @ false,
+            ..
+        }) = &mut self.making
+            && calm
+        {
+            let bytes = PREWRITE_BYTES.min((self.segment_bytes - *to) as usize);
+            if let Some(mut zeros) = submitter.io.pool().alloc(bytes) {
+                zeros.fill(0);
+                let bufs = vec![zeros.freeze().slice(0..bytes)];
+                let write = Op::Write {
+                    file: *file,
+                    offset: *to,
+                    bufs,
+                    durable: false,
+                };
+                submitter.submit(write, Work::Making);
+                stats.prewriting_bytes += bytes as u64;
+                *busy = true;
+            }
+        }
+    }
+
+    /// Tries again to make files, after space may have come back.
+    pub fn retry_making<I: Io>(&mut self, submitter: &mut Submitter<I>) {
+        match self.making.take() {
+            Some(Making::Stuck {
+                file: Some((name, file)),
+            }) => {
+                self.reserve(submitter, name, file);
+            }
+            Some(Making::Stuck { file: None }) => {}
+            other => self.making = other,
+        }
+    }
+
+    fn reserve<I: Io>(&mut self, submitter: &mut Submitter<I>, name: String, file: FileId) {
+        let allocate = Op::Allocate {
+            file,
+            bytes: self.segment_bytes,
+        };
+        submitter.submit(allocate, Work::Making);
+        self.making = Some(Making::Reserving { name, file });
+    }
+
+    /// A file whose writing ahead is not finished, because nothing better is free.
+    fn steal(&mut self) -> Option<FreeFile> {
+        match self.making.take() {
+            Some(Making::Writing {
+                name,
+                file,
+                to,
+                busy: false,
+            }) => Some(FreeFile {
+                name,
+                file,
+                prewritten_to: to,
+                recycled: false,
+            }),
+            other => {
+                self.making = other;
+                None
+            }
+        }
+    }
+
+    fn open<I: Io>(
+        &mut self,
+        submitter: &mut Submitter<I>,
+        from: FreeFile,
+        epoch: u32,
+        checkpoint: Option<CheckpointPointer>,
+    ) {
+        let segment = self.next_segment;
+        let Some(mut unit) = submitter.io.pool().alloc(self.unit as usize) else {
+            self.free.push_front(from);
+            return;
+        };
+        self.next_segment += 1;
+        let header = SegmentHeader {
+            log: self.log,
+            segment,
+            nonce: submitter.io.entropy(),
+            segment_bytes: self.segment_bytes,
+            unit_bytes: u32::try_from(self.unit).expect("a unit is a few KiB"),
+            epoch,
+            created_ms: submitter.io.wall_ms(),
+            checkpoint,
+        };
+        unit.fill(0);
+        header.encode(&mut unit);
+        let bufs = vec![unit.freeze().slice(0..self.unit as usize)];
+        let write = Op::Write {
+            file: from.file,
+            offset: 0,
+            bufs,
+            durable: true,
+        };
+        submitter.submit(write, Work::SegmentHeader(segment));
+        self.next = Some(Opening {
+            segment,
+            header,
+            from,
+            durable: false,
+        });
+    }
+
+    /// The next segment's header is durable.
+    pub fn header_done(&mut self, segment: u64) {
+        if let Some(next) = &mut self.next {
+            debug_assert_eq!(next.segment, segment, "one segment is opened at a time");
+            next.durable = true;
+        }
+    }
+
+    /// A step in making a file ended. A failure is said and tried again later: what it costs
+    /// is space, and appends say so when there is none left.
+    pub fn made<I: Io>(&mut self, submitter: &mut Submitter<I>, completion: Completion) {
+        let making = self
+            .making
+            .take()
+            .expect("a step in making a file belongs to one being made");
+        if let Err(error) = &completion.result {
+            tracing::warn!(%error, step = ?making, "making a segment file failed; trying again");
+            let file = match making {
+                Making::Creating { .. } => None,
+                Making::Reserving { name, file }
+                | Making::Syncing { name, file }
+                | Making::Writing { name, file, .. }
+                | Making::Flushing { name, file, .. } => Some((name, file)),
+                Making::Stuck { file } => file,
+            };
+            self.making = Some(Making::Stuck { file });
+            return;
+        }
+        self.making = match making {
+            Making::Creating { name } => {
+                let file = completion.file.expect("a successful open names its file");
+                self.reserve(submitter, name, file);
+                return;
+            }
+            Making::Reserving { name, file } => {
+                submitter.submit(Op::SyncDir, Work::Making);
+                Some(Making::Syncing { name, file })
+            }
+            Making::Syncing { name, file } => Some(Making::Writing {
+                name,
+                file,
+                to: 0,
+                busy: false,
+            }),
+            Making::Writing { name, file, to, .. } => {
+                let written = completion.result.map_or(0, |bytes| bytes as u64);
+                let to = to + written / self.unit * self.unit;
+                if to >= self.segment_bytes {
+                    submitter.submit(Op::Flush { file }, Work::Making);
+                    Some(Making::Flushing { name, file, to })
+                } else {
+                    Some(Making::Writing {
+                        name,
+                        file,
+                        to,
+                        busy: false,
+                    })
+                }
+            }
+            Making::Flushing { name, file, to } => {
+                self.free.push_back(FreeFile {
+                    name,
+                    file,
+                    prewritten_to: to,
+                    recycled: false,
+                });
+                None
+            }
+            stuck @ Making::Stuck { .. } => Some(stuck),
+        };
+    }
+
+    /// Lets go of sealed segments without live records that lie before `anchor_segment`
+    /// (state in them is covered by the durable checkpoint). Returns their numbers.
+    pub fn release_dead(&mut self, anchor_segment: u64) -> Vec<u64> {
+        let dead = self.live.range(..anchor_segment).filter(|(_, segment)| {
+            segment.stage == Stage::Sealed
+                && segment.index.partitions.is_empty()
+                && segment.reads == 0
+        });
+        let dead: Vec<u64> = dead.map(|(id, _)| *id).collect();
+        for id in &dead {
+            let segment = self.live.remove(id).expect("it was just found");
+            let recycled = segment.file_bytes == self.segment_bytes;
+            let (name, file) = (segment.name, segment.file);
+            if recycled {
+                let prewritten_to = segment.prewritten_to.max(segment.position);
+                self.free.push_front(FreeFile {
+                    name,
+                    file,
+                    prewritten_to,
+                    recycled,
+                });
+            } else {
+                self.short.push_back((name, file));
+            }
+        }
+        dead
+    }
+
+    /// Splits a write at `position` into what kinds of space it uses.
+    pub fn count_space(segment: &Segment, position: u64, bytes: usize, stats: &mut Stats) {
+        let bytes = bytes as u64;
+        let before = segment.prewritten_to.saturating_sub(position).min(bytes);
+        if segment.recycled {
+            stats.written_recycled_bytes += before;
+        } else {
+            stats.written_prewritten_bytes += before;
+        }
+        stats.written_unwritten_bytes += bytes - before;
+    }
+}
+
+/// The name of a segment file. Slots say nothing of order: a file is used again and again.
+pub(super) fn file_name(slot: u64) -> String {
+    format!("{slot:010}.segment")
+}
+
+/// The slot of a segment file's name.
+pub(super) fn slot_of(name: &str) -> Option<u64> {
+    name.strip_suffix(".segment")?.parse().ok()
+}

@@ -1,0 +1,162 @@
+//! The first look at a log's directory: which files are segments, what their headers and
+//! trailers say, and where the newest checkpoint is.
+
+use std::collections::BTreeMap;
+
+use super::Log;
+use super::index::SegmentIndex;
+use super::report::OpenError;
+use super::segments::{FooterPlace, Segment, Stage, slot_of};
+use super::walk::{read_pieces, run};
+use crate::format::FormatError;
+use crate::format::block_header::BlockHeader;
+use crate::format::checksum::Key;
+use crate::format::segment_header::{CheckpointPointer, SegmentHeader};
+use crate::format::trailer::Trailer;
+use crate::io::{FileId, Io, Op};
+use ringlog_types::Sequence;
+
+/// A segment file with a valid header.
+pub(super) struct Found {
+    pub name: String,
+    pub file: FileId,
+    pub file_bytes: u64,
+    pub key: Key,
+    pub trailer: Option<Trailer>,
+    /// Header of the block at its start, if valid.
+    pub first_block: Option<BlockHeader>,
+}
+
+impl<I: Io> Log<I> {
+    /// Opens every segment file and reads headers, trailers and first blocks. Files without a
+    /// valid header become raw material.
+    pub(super) fn find_segments(
+        &mut self,
+    ) -> Result<(BTreeMap<u64, Found>, Option<CheckpointPointer>), OpenError> {
+        let (log, unit) = (self.id, self.unit);
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |cause| OpenError::Io { log, what, cause }
+        };
+        let io = &mut self.submitter.io;
+        let listed = io.list().map_err(failed("listing the directory"))?;
+        let mut files = Vec::new();
+        for (name, bytes) in listed {
+            let Some(slot) = slot_of(&name) else { continue };
+            self.segments.next_slot = self.segments.next_slot.max(slot + 1);
+            let opened = run(
+                io,
+                Op::Open {
+                    name: name.clone(),
+                    create: false,
+                },
+            );
+            opened.result.map_err(failed(&format!("opening {name}")))?;
+            let file = opened.file.expect("a successful open names its file");
+            files.push((name, file, bytes));
+        }
+        files.sort();
+        let mut pieces = Vec::new();
+        for (_, file, bytes) in &files {
+            let last = (bytes / unit as u64).saturating_sub(1) * unit as u64;
+            pieces.extend([
+                (*file, 0, unit),
+                (*file, unit as u64, unit),
+                (*file, last, unit),
+            ]);
+        }
+        let units = read_pieces(io, &pieces).map_err(failed("reading headers and trailers"))?;
+        let mut units = units.into_iter();
+        let mut found = BTreeMap::new();
+        let mut newest: Option<CheckpointPointer> = None;
+        for (name, file, file_bytes) in files {
+            let mut next = || units.next().expect("three units were read of each file");
+            let (head, first, last) = (next(), next(), next());
+            let header = SegmentHeader::decode(&head);
+            let header = match header {
+                Ok(header) => header,
+                Err(cause @ FormatError::Version { .. }) => {
+                    return Err(OpenError::Version {
+                        log,
+                        file: name,
+                        cause,
+                    });
+                }
+                Err(_) => {
+                    // Never used, or torn while its first header was written.
+                    self.segments.short.push_back((name, file));
+                    continue;
+                }
+            };
+            if header.log != log {
+                let found = format!("belongs to log {}", header.log);
+                return Err(OpenError::Foreign {
+                    log,
+                    file: name,
+                    found,
+                });
+            }
+            if header.unit_bytes as usize != unit {
+                let found = format!(
+                    "was written in units of {} bytes, this device asks for {unit}",
+                    header.unit_bytes
+                );
+                return Err(OpenError::Foreign {
+                    log,
+                    file: name,
+                    found,
+                });
+            }
+            self.epoch = self.epoch.max(header.epoch + 1);
+            self.segments.next_segment = self.segments.next_segment.max(header.segment + 1);
+            let key = header.key();
+            let trailer = Trailer::decode(&key, &last).ok();
+            let trailer = trailer.filter(|trailer| trailer.segment == header.segment);
+            let first_block = BlockHeader::decode(&key, &first).ok();
+            newest = newest
+                .max(header.checkpoint)
+                .max(trailer.and_then(|t| t.checkpoint));
+            let first_block = first_block.map(|(header, _)| header);
+            let segment = Found {
+                name,
+                file,
+                file_bytes,
+                key,
+                trailer,
+                first_block,
+            };
+            found.insert(header.segment, segment);
+        }
+        Ok((found, newest))
+    }
+
+    /// A live segment of a file, before it is known what it holds.
+    pub(super) fn segment_of(&self, file: &Found) -> Segment {
+        Segment {
+            name: file.name.clone(),
+            file: file.file,
+            file_bytes: file.file_bytes,
+            key: file.key.clone(),
+            stage: Stage::Open,
+            position: self.unit as u64,
+            rows_bound: 0,
+            first_sequence: Sequence::NONE,
+            last_sequence: Sequence::NONE,
+            last_checksum: 0,
+            index: SegmentIndex::new(),
+            footer: None,
+            reads: 0,
+            prewritten_to: file.file_bytes,
+            recycled: true,
+        }
+    }
+}
+
+/// Where a sealed segment's footer lies.
+pub(super) fn place(trailer: &Trailer) -> FooterPlace {
+    FooterPlace {
+        position: trailer.footer_position,
+        bytes: trailer.footer_bytes,
+        checksum: trailer.footer_checksum,
+    }
+}

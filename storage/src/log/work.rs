@@ -1,0 +1,82 @@
+//! What each operation in flight is for. The seam gives a token back; this room remembers
+//! what the token meant.
+
+use std::collections::HashMap;
+
+use ringlog_types::Sequence;
+
+use crate::io::{Completion, FileId, Io, Op, Token};
+
+/// Why an operation was submitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// The write of a block.
+    Block(Sequence),
+    /// The flush that makes blocks written to this file durable, up to the sequence.
+    Flush(FileId, Sequence),
+    /// The header of the next segment.
+    SegmentHeader(u64),
+    /// The footer of a full segment.
+    Footer(u64),
+    /// The trailer behind a durable footer.
+    Trailer(u64),
+    /// A step in making a new segment file.
+    Making,
+    /// A read for somebody who asked.
+    BlockRead {
+        segment: u64,
+        position: u64,
+        expected_bytes: usize,
+    },
+    /// A footer, for somebody who asked.
+    FooterRead(u64),
+    /// Housekeeping whose failure costs nothing but space: said in the log, then forgotten.
+    Housekeeping(&'static str),
+}
+
+/// The seam with a memory.
+#[derive(Debug)]
+pub(super) struct Submitter<I> {
+    pub io: I,
+    works: HashMap<u64, Work>,
+    next_token: u64,
+    taken: Vec<Completion>,
+}
+
+impl<I: Io> Submitter<I> {
+    pub fn new(io: I) -> Submitter<I> {
+        Submitter {
+            io,
+            works: HashMap::new(),
+            next_token: 0,
+            taken: Vec::new(),
+        }
+    }
+
+    pub fn submit(&mut self, op: Op, work: Work) {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.works.insert(token, work);
+        self.io.submit(op, Token(token));
+    }
+
+    /// The completions that are there, each with what it was for.
+    pub fn completions(&mut self) -> Vec<(Work, Completion)> {
+        let mut taken = std::mem::take(&mut self.taken);
+        self.io.completions(&mut taken);
+        let mut done = Vec::with_capacity(taken.len());
+        for completion in taken.drain(..) {
+            let work = self.works.remove(&completion.token.0);
+            done.push((
+                work.expect("the seam completes each operation once"),
+                completion,
+            ));
+        }
+        self.taken = taken;
+        done
+    }
+
+    pub fn any(&self, wanted: impl Fn(&Work) -> bool) -> bool {
+        self.works.values().any(wanted)
+    }
+}
