@@ -1,0 +1,45 @@
+//! What bounds the machines. Each limit has a defined answer when it is reached: an error to the
+//! client that wanted more, or the longest idle entry is forgotten.
+
+/// Characters in a topic's name (Kafka's limit: a directory name with a partition number behind
+/// it fits 255).
+pub const TOPIC_NAME_CHARS: usize = 249;
+
+/// Topics in a node.
+pub const TOPICS: usize = 100_000;
+
+/// Partitions of one topic.
+pub const PARTITIONS_PER_TOPIC: u32 = 10_000;
+
+/// Partitions of all topics together.
+pub const PARTITIONS: u64 = 200_000;
+
+/// Control commands that are decided and not yet durable.
+pub const PENDING_COMMANDS: usize = 4_096;
+
+/// Configuration entries in one command.
+pub const CONFIGS_PER_COMMAND: usize = 256;
+
+/// Characters in a configuration value that is free text.
+pub const CONFIG_VALUE_CHARS: usize = 1_024;
+
+/// Largest `max.message.bytes`: a batch must fit one commit block of 16 MiB with its headers.
+pub const MESSAGE_BYTES: i64 = 16 * 1024 * 1024 - 64 * 1024;
+
+/// Idempotent producers remembered per partition. One more, and those that have not written to
+/// the partition for longest are forgotten: their next batch counts as that of an unknown
+/// producer, which Kafka accepts with any sequence.
+pub const PRODUCERS_PER_PARTITION: u32 = 10_000;
+
+/// Idempotent producers remembered in all partitions of a log together (about 200 bytes each).
+pub const PRODUCERS_PER_LOG: u32 = 200_000;
+
+/// Batches remembered per producer and partition, to recognise repeats: as many as a client may
+/// have in flight (KIP-98).
+pub const BATCHES_PER_PRODUCER: usize = 5;
+
+/// Producers looked at in one step of [`crate::partitions::Partitions::expire_producers`].
+pub const PRODUCERS_PER_EXPIRY_STEP: usize = 4_096;
+
+/// Producer ids per logged block.
+pub const PRODUCER_IDS_PER_BLOCK: u64 = 1_000;

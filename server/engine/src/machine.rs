@@ -1,0 +1,7 @@
+//! Numbers of the machines in log entries. A number is on disk for ever: none is used again for
+//! something else.
+
+/// [`crate::topics::Topics`]: metadata records, in the metadata log only.
+pub const METADATA: u16 = 1;
+/// [`crate::partitions::ProducerIds`]: blocks of producer ids, in every log.
+pub const PRODUCER_IDS: u16 = 2;

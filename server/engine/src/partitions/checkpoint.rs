@@ -1,0 +1,103 @@
+//! Committed state of the partitions as bytes: equal states give equal bytes.
+//!
+//! ```text
+//! checkpoint = version u16 = 1
+//!              partition count u32, { partition u64, start u64, end u64 }*       by partition
+//!              producer count u32, { producer }*                     longest idle first
+//! producer = partition u64, id i64, epoch i16, unbroken u64, maximum timestamp i64,
+//!            batch count u8 (1 to 5), { first sequence i32, last sequence i32, base offset u64 }*
+//! ```
+
+use ringlog_types::{Offset, PartitionId};
+
+use crate::little_endian::{DecodeError, Reader, Writer};
+
+use super::producers::{ProducerLimits, Producers, Window, Written};
+
+const VERSION: u16 = 1;
+
+/// A partition with its first and end offset.
+pub(super) type Bounds = (PartitionId, Offset, Offset);
+
+pub(super) fn encode(bounds: &[Bounds], producers: &Producers) -> Vec<u8> {
+    let mut out = Writer::new(VERSION);
+    out.count(bounds.len());
+    for (partition, start, end) in bounds {
+        out.u64(partition.0);
+        out.u64(start.0);
+        out.u64(end.0);
+    }
+    out.count(producers.length());
+    for (partition, id, window) in producers.iter() {
+        let (epoch, unbroken, max_timestamp) = window.parts();
+        out.u64(partition.0);
+        out.i64(id);
+        out.i16(epoch);
+        out.u64(unbroken);
+        out.i64(max_timestamp);
+        out.u8(u8::try_from(window.batches().len()).expect("a window has five batches"));
+        for batch in window.batches() {
+            out.i32(batch.first_sequence);
+            out.i32(batch.last_sequence);
+            out.u64(batch.base_offset.0);
+        }
+    }
+    out.into_bytes()
+}
+
+pub(super) fn decode(
+    bytes: &[u8],
+    limits: ProducerLimits,
+) -> Result<(Vec<Bounds>, Producers), DecodeError> {
+    let mut reader = Reader::new("the checkpoint of the partitions", bytes, VERSION)?;
+    let count = reader.count("the partitions", 24)?;
+    let mut bounds: Vec<Bounds> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let partition = PartitionId(reader.u64("a partition")?);
+        let start = offset(&mut reader)?;
+        let end = offset(&mut reader)?;
+        if start > end
+            || bounds
+                .last()
+                .is_some_and(|(before, ..)| *before >= partition)
+        {
+            return Err(reader.invalid(format!("partition {partition} is {start} to {end}")));
+        }
+        bounds.push((partition, start, end));
+    }
+    let mut producers = Producers::new(limits);
+    for _ in 0..reader.count("the producers", 35)? {
+        let partition = PartitionId(reader.u64("a producer's partition")?);
+        let id = reader.i64("a producer's id")?;
+        let parts = (
+            reader.i16("a producer's epoch")?,
+            reader.u64("a producer's sequences")?,
+            reader.i64("a producer's timestamp")?,
+        );
+        let mut batches = Vec::new();
+        for _ in 0..reader.u8("a producer's batches")? {
+            batches.push(Written {
+                first_sequence: reader.i32("a batch's first sequence")?,
+                last_sequence: reader.i32("a batch's last sequence")?,
+                base_offset: offset(&mut reader)?,
+            });
+        }
+        let window = Window::from_parts(parts, &batches).ok_or_else(|| {
+            reader.invalid(format!("producer {id} has {} batches", batches.len()))
+        })?;
+        if producers.find(partition, id).is_some() {
+            return Err(reader.invalid(format!("producer {id} is there twice in {partition}")));
+        }
+        producers.restore(partition, id, window);
+    }
+    reader.finish()?;
+    Ok((bounds, producers))
+}
+
+fn offset(reader: &mut Reader<'_>) -> Result<Offset, DecodeError> {
+    let offset = reader.u64("an offset")?;
+    if offset > i64::MAX as u64 {
+        return Err(reader.invalid(format!("offset {offset} is beyond those of Kafka")));
+    }
+    Ok(Offset(offset))
+}

@@ -1,0 +1,244 @@
+//! The table of producers: slots that are used again, a map to find them, and two orders of
+//! idleness. A slot is taken by the first pending or committed batch, and given back when
+//! neither is left.
+//!
+//! Invariant: a slot is in both orders exactly when it has a committed window; the lengths of
+//! the orders never pass the limits.
+
+use ringlog_types::batch::BatchHeader;
+use ringlog_types::{Offset, PartitionId};
+
+use crate::limits;
+use crate::number_hash::NumberMap;
+
+use super::idle_order::{IdleOrder, Links};
+use super::window::Window;
+
+/// How many producers are remembered; one at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerLimits {
+    /// In one partition.
+    pub per_partition: u32,
+    /// In all partitions of a log.
+    pub per_log: u32,
+}
+
+impl Default for ProducerLimits {
+    fn default() -> ProducerLimits {
+        ProducerLimits {
+            per_partition: limits::PRODUCERS_PER_PARTITION,
+            per_log: limits::PRODUCERS_PER_LOG,
+        }
+    }
+}
+
+/// A place in the table. Good as long as the producer has a pending batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::partitions) struct Slot(u32);
+
+/// All producers.
+#[derive(Clone, Debug)]
+pub(in crate::partitions) struct Producers {
+    limits: ProducerLimits,
+    slots: Vec<Producer>,
+    free: Vec<u32>,
+    by_id: NumberMap<(u64, i64), u32>,
+    in_log: IdleOrder,
+    log_links: Vec<Links>,
+    in_partition: NumberMap<u64, IdleOrder>,
+    partition_links: Vec<Links>,
+}
+
+#[derive(Clone, Debug)]
+struct Producer {
+    partition: PartitionId,
+    id: i64,
+    /// Without batches: nothing committed is remembered.
+    window: Window,
+    /// The number of the newest pending batch in the partition's queue.
+    newest_pending: Option<u64>,
+    /// When it last wrote, by the node's clock. Not committed state: unknown after replay.
+    active_ms: i64,
+}
+
+impl Producers {
+    pub(in crate::partitions) fn new(limits: ProducerLimits) -> Producers {
+        assert!(
+            limits.per_partition > 0 && limits.per_log > 0,
+            "a producer is remembered"
+        );
+        Producers {
+            limits,
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_id: NumberMap::default(),
+            in_log: IdleOrder::default(),
+            log_links: Vec::new(),
+            in_partition: NumberMap::default(),
+            partition_links: Vec::new(),
+        }
+    }
+
+    pub(in crate::partitions) fn limits(&self) -> ProducerLimits {
+        self.limits
+    }
+
+    /// Producers with a committed batch that is remembered.
+    pub(in crate::partitions) fn length(&self) -> usize {
+        self.in_log.length() as usize
+    }
+
+    pub(in crate::partitions) fn find(&self, partition: PartitionId, id: i64) -> Option<Slot> {
+        self.by_id.get(&(partition.0, id)).map(|slot| Slot(*slot))
+    }
+
+    pub(in crate::partitions) fn find_or_take(&mut self, partition: PartitionId, id: i64) -> Slot {
+        if let Some(slot) = self.find(partition, id) {
+            return slot;
+        }
+        let producer = Producer {
+            partition,
+            id,
+            window: Window::default(),
+            newest_pending: None,
+            active_ms: i64::MIN,
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = producer;
+                slot
+            }
+            None => {
+                self.slots.push(producer);
+                self.log_links.push(Links::UNLISTED);
+                self.partition_links.push(Links::UNLISTED);
+                u32::try_from(self.slots.len() - 1).expect("limits keep slots within u32")
+            }
+        };
+        self.by_id.insert((partition.0, id), slot);
+        Slot(slot)
+    }
+
+    /// The committed batches that are remembered.
+    pub(in crate::partitions) fn window(&self, slot: Slot) -> &Window {
+        &self.slots[slot.0 as usize].window
+    }
+
+    pub(in crate::partitions) fn newest_pending(&self, slot: Slot) -> Option<u64> {
+        self.slots[slot.0 as usize].newest_pending
+    }
+
+    /// Notes the newest pending batch, or that there is none; then the slot is given back if
+    /// nothing committed is remembered either.
+    pub(in crate::partitions) fn set_newest_pending(&mut self, slot: Slot, number: Option<u64>) {
+        self.slots[slot.0 as usize].newest_pending = number;
+        self.give_back_if_empty(slot.0);
+    }
+
+    /// The producer's pending batch was committed; `number` is its number in the queue, and
+    /// `active_ms` when it came.
+    pub(in crate::partitions) fn settle(&mut self, slot: Slot, number: u64, active_ms: i64) {
+        let producer = &mut self.slots[slot.0 as usize];
+        producer.active_ms = producer.active_ms.max(active_ms);
+        if producer.newest_pending == Some(number) {
+            producer.newest_pending = None;
+        }
+    }
+
+    /// Adds a committed batch, and forgets who has been idle for longest beyond the limits.
+    pub(in crate::partitions) fn commit(
+        &mut self,
+        slot: Slot,
+        base_offset: Offset,
+        header: &BatchHeader,
+    ) {
+        self.slots[slot.0 as usize].window.push(base_offset, header);
+        self.make_newest(slot.0);
+    }
+
+    /// Puts a producer there as a checkpoint has it: newer than all before.
+    pub(in crate::partitions) fn restore(
+        &mut self,
+        partition: PartitionId,
+        id: i64,
+        window: Window,
+    ) {
+        let slot = self.find_or_take(partition, id);
+        self.slots[slot.0 as usize].window = window;
+        self.make_newest(slot.0);
+    }
+
+    /// Forgets all producers of a partition. None has a pending batch.
+    pub(in crate::partitions) fn drop_partition(&mut self, partition: PartitionId) {
+        while let Some(slot) = self
+            .in_partition
+            .get(&partition.0)
+            .and_then(IdleOrder::oldest)
+        {
+            self.forget(slot);
+        }
+    }
+
+    /// Forgets producers that wrote nothing since `before_ms`, among those idle for longest.
+    pub(in crate::partitions) fn expire(&mut self, before_ms: i64) {
+        let mut next = self.in_log.oldest();
+        for _ in 0..limits::PRODUCERS_PER_EXPIRY_STEP {
+            let Some(slot) = next else { return };
+            next = IdleOrder::newer_than(&self.log_links, slot);
+            let producer = &self.slots[slot as usize];
+            let last_ms = producer.active_ms.max(producer.window.max_timestamp());
+            if last_ms < before_ms && producer.newest_pending.is_none() {
+                self.forget(slot);
+            }
+        }
+    }
+
+    /// All with a committed window, longest idle first.
+    pub(in crate::partitions) fn iter(&self) -> impl Iterator<Item = (PartitionId, i64, &Window)> {
+        std::iter::successors(self.in_log.oldest(), |slot| {
+            IdleOrder::newer_than(&self.log_links, *slot)
+        })
+        .map(|slot| {
+            let producer = &self.slots[slot as usize];
+            (producer.partition, producer.id, &producer.window)
+        })
+    }
+
+    fn make_newest(&mut self, slot: u32) {
+        let partition = self.slots[slot as usize].partition;
+        self.in_log.touch(&mut self.log_links, slot);
+        let order = self.in_partition.entry(partition.0).or_default();
+        order.touch(&mut self.partition_links, slot);
+        if order.length() > self.limits.per_partition
+            && let Some(oldest) = order.oldest()
+        {
+            self.forget(oldest);
+        }
+        if self.in_log.length() > self.limits.per_log
+            && let Some(oldest) = self.in_log.oldest()
+        {
+            self.forget(oldest);
+        }
+    }
+
+    fn forget(&mut self, slot: u32) {
+        let producer = &mut self.slots[slot as usize];
+        producer.window = Window::default();
+        self.in_log.remove(&mut self.log_links, slot);
+        if let Some(order) = self.in_partition.get_mut(&producer.partition.0) {
+            order.remove(&mut self.partition_links, slot);
+            if order.length() == 0 {
+                self.in_partition.remove(&producer.partition.0);
+            }
+        }
+        self.give_back_if_empty(slot);
+    }
+
+    fn give_back_if_empty(&mut self, slot: u32) {
+        let producer = &self.slots[slot as usize];
+        if producer.newest_pending.is_none() && producer.window.batches().is_empty() {
+            self.by_id.remove(&(producer.partition.0, producer.id));
+            self.free.push(slot);
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The machine of partitions: gives offsets to batches, keeps what is committed and what is
+//! pending apart, and holds producers to their sequences.
+//!
+//! Cost per batch, prepare and apply each: one look-up of the partition, one or two of the
+//! producer, no allocation once the queues have grown to what is in flight.
+
+use ringlog_types::batch::BatchHeader;
+use ringlog_types::{Offset, PartitionId};
+
+use crate::number_hash::NumberMap;
+
+use super::checkpoint;
+use super::error::{InvalidRecord, ProduceError};
+use super::pending::{Pending, ProducerReservation, Reservation};
+use super::producers::{ProducerLimits, Producers, Standing};
+
+/// What becomes of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    /// It is to be appended, with this offset.
+    Append {
+        /// Offset of its first record.
+        base_offset: Offset,
+    },
+    /// It was appended before: the answer is that of the first time.
+    Duplicate {
+        /// Offset of its first record.
+        base_offset: Offset,
+        /// The first copy is not durable yet: the answer must wait for it.
+        pending: bool,
+    },
+}
+
+/// Partitions of one log.
+#[derive(Clone, Debug)]
+pub struct Partitions {
+    partitions: NumberMap<u64, Partition>,
+    producers: Producers,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Partition {
+    start: Offset,
+    end: Offset,
+    /// End of what is reserved.
+    next: Offset,
+    pending: Pending,
+}
+
+impl Default for Partitions {
+    fn default() -> Partitions {
+        Partitions::new()
+    }
+}
+
+impl Partitions {
+    /// Without any partition: one is there from its first batch.
+    #[must_use]
+    pub fn new() -> Partitions {
+        Partitions::with_limits(ProducerLimits::default())
+    }
+
+    /// Likewise, with other limits than those of [`crate::limits`].
+    ///
+    /// # Panics
+    /// When a limit is 0.
+    #[must_use]
+    pub fn with_limits(limits: ProducerLimits) -> Partitions {
+        Partitions {
+            partitions: NumberMap::default(),
+            producers: Producers::new(limits),
+        }
+    }
+
+    /// Checks a client's batch and reserves offsets and sequences for it. After
+    /// [`Prepared::Append`] the batch must be appended to the log with this offset, or given back
+    /// with [`Partitions::abandon`], before another batch of the partition is prepared or given
+    /// back. `now_ms` counts for [`Partitions::expire_producers`] only.
+    ///
+    /// # Errors
+    /// Why it is refused; nothing is reserved.
+    pub fn prepare(
+        &mut self,
+        partition: PartitionId,
+        batch: &BatchHeader,
+        now_ms: i64,
+    ) -> Result<Prepared, ProduceError> {
+        check_header(batch)?;
+        let state = self.partitions.entry(partition.0).or_default();
+        let base_offset = state.next;
+        let mut producer = None;
+        if batch.has_producer_id() {
+            let standing = match sequence(&self.producers, &state.pending, partition, batch)? {
+                Sequenced::Repeats {
+                    base_offset,
+                    pending,
+                } => {
+                    return Ok(Prepared::Duplicate {
+                        base_offset,
+                        pending,
+                    });
+                }
+                Sequenced::Follows(standing) => standing,
+            };
+            let slot = self.producers.find_or_take(partition, batch.producer_id);
+            let previous = state
+                .pending
+                .if_pending(self.producers.newest_pending(slot));
+            let first_sequence = batch.base_sequence;
+            producer = Some(ProducerReservation {
+                slot,
+                standing,
+                first_sequence,
+                previous,
+                now_ms,
+            });
+        }
+        state.next = base_offset.plus(batch.offsets().into());
+        let number = state.pending.push(Reservation {
+            base_offset,
+            producer,
+        });
+        if let Some(producer) = producer {
+            self.producers
+                .set_newest_pending(producer.slot, Some(number));
+        }
+        Ok(Prepared::Append { base_offset })
+    }
+
+    /// Gives back the newest reservation of the partition, because the log refused the batch.
+    ///
+    /// # Panics
+    /// When the newest reservation is another one: a batch behind it has offsets that count on
+    /// it.
+    pub fn abandon(&mut self, partition: PartitionId, base_offset: Offset) {
+        let state = self.partitions.get_mut(&partition.0);
+        let newest = state.and_then(|s| s.pending.pop_newest().map(|newest| (s, newest)));
+        let (state, newest) = newest.expect("what is given back was reserved");
+        assert_eq!(
+            newest.base_offset, base_offset,
+            "the newest reservation is given back first"
+        );
+        state.next = base_offset;
+        if let Some(producer) = newest.producer {
+            let previous = state.pending.if_pending(producer.previous);
+            self.producers.set_newest_pending(producer.slot, previous);
+        }
+    }
+
+    /// A batch is durable. `header` is the batch's, as it lies in the log.
+    ///
+    /// # Panics
+    /// When batches of a partition come in another order than they were reserved in.
+    pub fn apply_records(
+        &mut self,
+        partition: PartitionId,
+        base_offset: Offset,
+        header: &BatchHeader,
+    ) {
+        let state = self.partitions.entry(partition.0).or_default();
+        let reserved = state.pending.pop_oldest();
+        state.advance(base_offset, header.offsets());
+        let mut slot = None;
+        if let Some((number, reservation)) = reserved {
+            let reserved_offset = reservation.base_offset;
+            assert_eq!(
+                reserved_offset, base_offset,
+                "batches become durable in order"
+            );
+            if let Some(producer) = reservation.producer {
+                self.producers
+                    .settle(producer.slot, number, producer.now_ms);
+                slot = Some(producer.slot);
+            }
+        }
+        if header.has_producer_id() {
+            let id = header.producer_id;
+            let slot = slot.unwrap_or_else(|| self.producers.find_or_take(partition, id));
+            self.producers.commit(slot, base_offset, header);
+        }
+    }
+
+    /// In replay: a batch is durable, but its bytes are damaged. Its offsets stay taken; of its
+    /// producer nothing is known.
+    pub fn apply_damaged(&mut self, partition: PartitionId, base_offset: Offset, count: u32) {
+        self.partitions
+            .entry(partition.0)
+            .or_default()
+            .advance(base_offset, count);
+    }
+
+    /// Records below this offset are gone. Never moves back.
+    pub fn apply_start_offset(&mut self, partition: PartitionId, start: Offset) {
+        let state = self.partitions.entry(partition.0).or_default();
+        state.start = state.start.max(start);
+        state.end = state.end.max(start);
+        state.next = state.next.max(start);
+    }
+
+    /// The partition is gone, with its producers.
+    pub fn apply_dropped(&mut self, partition: PartitionId) {
+        let Some(mut state) = self.partitions.remove(&partition.0) else {
+            return;
+        };
+        while let Some(reservation) = state.pending.pop_newest() {
+            if let Some(producer) = reservation.producer {
+                let previous = state.pending.if_pending(producer.previous);
+                self.producers.set_newest_pending(producer.slot, previous);
+            }
+        }
+        self.producers.drop_partition(partition);
+    }
+
+    /// The high watermark: end of what is committed.
+    #[must_use]
+    pub fn end_offset(&self, partition: PartitionId) -> Offset {
+        self.partitions
+            .get(&partition.0)
+            .map_or(Offset::ZERO, |state| state.end)
+    }
+
+    /// The first offset that is still there.
+    #[must_use]
+    pub fn start_offset(&self, partition: PartitionId) -> Offset {
+        self.partitions
+            .get(&partition.0)
+            .map_or(Offset::ZERO, |state| state.start)
+    }
+
+    /// The offset that the next batch gets: end of what is committed or pending.
+    #[must_use]
+    pub fn next_offset(&self, partition: PartitionId) -> Offset {
+        self.partitions
+            .get(&partition.0)
+            .map_or(Offset::ZERO, |state| state.next)
+    }
+
+    /// Producers of all partitions that are remembered.
+    #[must_use]
+    pub fn producer_count(&self) -> usize {
+        self.producers.length()
+    }
+
+    /// Forgets producers that wrote nothing since `before_ms`: by the node's clock where they
+    /// wrote since the start, by the timestamps of their records otherwise. One call looks at
+    /// [`crate::limits::PRODUCERS_PER_EXPIRY_STEP`] of those idle for longest, at most.
+    ///
+    /// Not logged: after a restart a forgotten producer may be remembered again, which is
+    /// harmless.
+    pub fn expire_producers(&mut self, before_ms: i64) {
+        self.producers.expire(before_ms);
+    }
+
+    /// Committed state.
+    #[must_use]
+    pub fn checkpoint(&self) -> Vec<u8> {
+        let mut bounds: Vec<checkpoint::Bounds> = self
+            .partitions
+            .iter()
+            .filter(|(_, state)| state.end > Offset::ZERO)
+            .map(|(partition, state)| (PartitionId(*partition), state.start, state.end))
+            .collect();
+        bounds.sort_unstable();
+        checkpoint::encode(&bounds, &self.producers)
+    }
+
+    /// Starts from a checkpoint: whatever was there before is gone.
+    ///
+    /// # Errors
+    /// What is wrong with it; nothing is changed.
+    pub fn restore(&mut self, checkpoint: &[u8]) -> Result<(), String> {
+        let (bounds, producers) = checkpoint::decode(checkpoint, self.producers.limits())
+            .map_err(|error| error.to_string())?;
+        let mut partitions = NumberMap::default();
+        for (partition, start, end) in bounds {
+            let pending = Pending::default();
+            partitions.insert(
+                partition.0,
+                Partition {
+                    start,
+                    end,
+                    next: end,
+                    pending,
+                },
+            );
+        }
+        *self = Partitions {
+            partitions,
+            producers,
+        };
+        Ok(())
+    }
+}
+
+impl Partition {
+    fn advance(&mut self, base_offset: Offset, offsets: u32) {
+        debug_assert!(base_offset >= self.end, "offsets are committed once");
+        self.end = self.end.max(base_offset.plus(offsets.into()));
+        self.next = self.next.max(self.end);
+    }
+}
+
+/// How a batch stands to what its producer wrote before.
+enum Sequenced {
+    Follows(Standing),
+    Repeats { base_offset: Offset, pending: bool },
+}
+
+fn sequence(
+    producers: &Producers,
+    pending: &Pending,
+    partition: PartitionId,
+    batch: &BatchHeader,
+) -> Result<Sequenced, ProduceError> {
+    let Some(slot) = producers.find(partition, batch.producer_id) else {
+        return Ok(Sequenced::Follows(Standing::after(None, batch)));
+    };
+    let window = producers.window(slot);
+    let chain = pending.chain(producers.newest_pending(slot), batch);
+    if let Some(base_offset) = chain.repeated {
+        return Ok(Sequenced::Repeats {
+            base_offset,
+            pending: true,
+        });
+    }
+    let Some(standing) = chain.standing.or_else(|| window.standing()) else {
+        return Ok(Sequenced::Follows(Standing::after(None, batch)));
+    };
+    let mut oldest = chain.oldest_sequence;
+    if !chain.begins_epoch && batch.producer_epoch == standing.epoch {
+        if let Some(base_offset) = window.repeated(batch) {
+            return Ok(Sequenced::Repeats {
+                base_offset,
+                pending: false,
+            });
+        }
+        oldest = window.oldest_sequence(standing.epoch).or(oldest);
+    }
+    standing.check(batch, oldest)?;
+    Ok(Sequenced::Follows(Standing::after(Some(standing), batch)))
+}
+
+fn check_header(batch: &BatchHeader) -> Result<(), ProduceError> {
+    let (producer_id, epoch) = (batch.producer_id, batch.producer_epoch);
+    if batch.is_control() {
+        return Err(InvalidRecord::ControlBatch.into());
+    }
+    if batch.offsets() == 0 {
+        return Err(InvalidRecord::NoOffsets.into());
+    }
+    if batch.has_producer_id() && batch.base_sequence < 0 {
+        let sequence = batch.base_sequence;
+        return Err(InvalidRecord::NegativeSequence {
+            producer_id,
+            sequence,
+        }
+        .into());
+    }
+    if batch.has_producer_id() && epoch < 0 {
+        return Err(InvalidRecord::NegativeEpoch { producer_id, epoch }.into());
+    }
+    if batch.is_transactional() {
+        return Err(ProduceError::NotInTransaction { producer_id });
+    }
+    Ok(())
+}

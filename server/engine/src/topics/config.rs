@@ -1,0 +1,248 @@
+//! A topic's configuration: what was set, checked and parsed, beside the defaults.
+//!
+//! Invariant: what a [`TopicConfig`] holds has passed the table in `config_definitions`; its
+//! getters cannot fail and cost nothing.
+
+use std::collections::BTreeMap;
+
+use ringlog_types::batch::TimestampType;
+
+use crate::limits::CONFIGS_PER_COMMAND;
+
+use super::config_definitions::{ConfigType, DEFINITIONS, Definition, find};
+use super::error::TopicError;
+use super::names::shown;
+
+/// What an acknowledgement means: `ringlog.durability`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// On stable storage: survives a crash of the node and a power cut.
+    Synced,
+}
+
+impl Durability {
+    /// As the configuration spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Durability::Synced => "synced",
+        }
+    }
+}
+
+/// What is done with old records: `cleanup.policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CleanupPolicy {
+    /// Deleted by limits of time and bytes.
+    Delete,
+}
+
+/// A configuration entry as `DescribeConfigs` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfigEntry<'a> {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value, set or by default.
+    pub value: &'a str,
+    /// Its value if it were not set.
+    pub default: &'static str,
+    /// Whether it is not set.
+    pub is_default: bool,
+    /// Type of the value.
+    pub config_type: ConfigType,
+    /// What it does, for people.
+    pub documentation: &'static str,
+    /// Whether no other value than the default can be set.
+    pub read_only: bool,
+}
+
+/// A topic's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicConfig {
+    set: BTreeMap<&'static str, String>,
+    honoured: Honoured,
+}
+
+/// Parsed values of those that have an effect. Negative: without limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Honoured {
+    max_message_bytes: i64,
+    retention_ms: i64,
+    retention_bytes: i64,
+    timestamp_before_max_ms: i64,
+    timestamp_after_max_ms: i64,
+    timestamp_type: TimestampType,
+}
+
+impl Default for TopicConfig {
+    fn default() -> TopicConfig {
+        TopicConfig::from_checked(BTreeMap::new())
+    }
+}
+
+impl TopicConfig {
+    /// The configuration after these changes: new values, or back to the default.
+    pub(super) fn with(
+        &self,
+        changes: &[(String, Option<String>)],
+    ) -> Result<TopicConfig, TopicError> {
+        if changes.len() > CONFIGS_PER_COMMAND {
+            let name = shown(&changes[CONFIGS_PER_COMMAND].0);
+            let reason = format!("one command takes {CONFIGS_PER_COMMAND} entries");
+            return Err(TopicError::InvalidConfig { name, reason });
+        }
+        let mut set = self.set.clone();
+        for (name, value) in changes {
+            let definition = find(name).ok_or_else(|| TopicError::InvalidConfig {
+                name: shown(name),
+                reason: "no topic configuration has this name".to_owned(),
+            })?;
+            match value {
+                None => {
+                    set.remove(definition.name);
+                }
+                Some(value) => {
+                    let value =
+                        definition
+                            .check(value)
+                            .map_err(|reason| TopicError::InvalidConfig {
+                                name: name.clone(),
+                                reason,
+                            })?;
+                    set.insert(definition.name, value);
+                }
+            }
+        }
+        check_compaction_lags(&set)?;
+        Ok(TopicConfig::from_checked(set))
+    }
+
+    /// What was set, sorted by name.
+    pub fn overrides(&self) -> impl ExactSizeIterator<Item = (&'static str, &str)> {
+        self.set.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// All entries, sorted by name.
+    pub fn entries(&self) -> impl Iterator<Item = ConfigEntry<'_>> {
+        DEFINITIONS
+            .iter()
+            .map(|definition| self.entry_of(definition))
+    }
+
+    /// The entry with this name.
+    #[must_use]
+    pub fn entry(&self, name: &str) -> Option<ConfigEntry<'_>> {
+        find(name).map(|definition| self.entry_of(definition))
+    }
+
+    /// `max.message.bytes`: the largest batch.
+    #[must_use]
+    pub fn max_message_bytes(&self) -> usize {
+        usize::try_from(self.honoured.max_message_bytes).expect("its range is 0 to some MiB")
+    }
+
+    /// `retention.ms`: how long records are kept; none: for ever.
+    #[must_use]
+    pub fn retention_ms(&self) -> Option<u64> {
+        u64::try_from(self.honoured.retention_ms).ok()
+    }
+
+    /// `retention.bytes`: how many bytes of a partition are kept; none: all.
+    #[must_use]
+    pub fn retention_bytes(&self) -> Option<u64> {
+        u64::try_from(self.honoured.retention_bytes).ok()
+    }
+
+    /// `message.timestamp.type`: whose clock gives records their timestamps.
+    #[must_use]
+    pub fn timestamp_type(&self) -> TimestampType {
+        self.honoured.timestamp_type
+    }
+
+    /// `message.timestamp.before.max.ms`: how far a producer's timestamp may lie behind the
+    /// node's clock; `i64::MAX`: as far as it likes.
+    #[must_use]
+    pub fn message_timestamp_before_max_ms(&self) -> i64 {
+        self.honoured.timestamp_before_max_ms
+    }
+
+    /// `message.timestamp.after.max.ms`: how far a producer's timestamp may lie ahead of the
+    /// node's clock; `i64::MAX`: as far as it likes.
+    #[must_use]
+    pub fn message_timestamp_after_max_ms(&self) -> i64 {
+        self.honoured.timestamp_after_max_ms
+    }
+
+    /// `ringlog.durability`: what an acknowledgement means.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        Durability::Synced
+    }
+
+    /// `cleanup.policy`: what is done with old records.
+    #[must_use]
+    pub fn cleanup_policy(&self) -> CleanupPolicy {
+        CleanupPolicy::Delete
+    }
+
+    fn from_checked(set: BTreeMap<&'static str, String>) -> TopicConfig {
+        let honoured = Honoured {
+            max_message_bytes: number(&set, "max.message.bytes"),
+            retention_ms: number(&set, "retention.ms"),
+            retention_bytes: number(&set, "retention.bytes"),
+            timestamp_before_max_ms: number(&set, "message.timestamp.before.max.ms"),
+            timestamp_after_max_ms: number(&set, "message.timestamp.after.max.ms"),
+            timestamp_type: match value(&set, "message.timestamp.type") {
+                "LogAppendTime" => TimestampType::LogAppendTime,
+                _ => TimestampType::CreateTime,
+            },
+        };
+        TopicConfig { set, honoured }
+    }
+
+    fn entry_of(&self, definition: &'static Definition) -> ConfigEntry<'_> {
+        let set = self.set.get(definition.name);
+        ConfigEntry {
+            name: definition.name,
+            value: set.map_or(definition.default, String::as_str),
+            default: definition.default,
+            is_default: set.is_none(),
+            config_type: definition.config_type(),
+            documentation: definition.documentation,
+            read_only: definition.is_fixed(),
+        }
+    }
+}
+
+fn check_compaction_lags(set: &BTreeMap<&'static str, String>) -> Result<(), TopicError> {
+    let (min, max) = (
+        number(set, "min.compaction.lag.ms"),
+        number(set, "max.compaction.lag.ms"),
+    );
+    if min <= max {
+        return Ok(());
+    }
+    Err(TopicError::InvalidConfig {
+        name: "min.compaction.lag.ms".to_owned(),
+        reason: format!("{min} is above max.compaction.lag.ms, which is {max}"),
+    })
+}
+
+fn value<'a>(set: &'a BTreeMap<&'static str, String>, name: &str) -> &'a str {
+    set.get(name).map_or_else(
+        || {
+            find(name)
+                .expect("only names of the table are asked for")
+                .default
+        },
+        String::as_str,
+    )
+}
+
+fn number(set: &BTreeMap<&'static str, String>, name: &str) -> i64 {
+    value(set, name)
+        .parse()
+        .expect("the table lets only integers through")
+}

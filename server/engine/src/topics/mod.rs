@@ -1,0 +1,30 @@
+//! Topics: which there are, how many partitions each has and in which log each lies, and how
+//! each is configured. One machine for the node: core 0 decides and logs, every core applies.
+//!
+//! ```text
+//! TopicCommand ─prepare─► MetadataRecord ─(metadata log)─► apply ─► Topic, TopicConfig
+//! ```
+
+mod command;
+mod config;
+mod config_definitions;
+mod error;
+mod names;
+mod pending;
+mod record;
+mod state;
+mod topic;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+pub use command::TopicCommand;
+pub use config::{CleanupPolicy, ConfigEntry, Durability, TopicConfig};
+pub use config_definitions::ConfigType;
+pub use error::TopicError;
+pub use record::MetadataRecord;
+pub use ringlog_types::batch::TimestampType;
+pub use state::Topics;
+pub use topic::{Topic, TopicId};

@@ -1,0 +1,589 @@
+use proptest::prelude::*;
+use ringlog_types::{LogId, TopicNumber};
+
+use super::config_definitions::DEFINITIONS;
+use super::*;
+use crate::limits;
+
+fn topics() -> Topics {
+    Topics::new(vec![LogId(0), LogId(1)])
+}
+
+fn create(name: &str, partitions: u32) -> TopicCommand {
+    TopicCommand::Create {
+        name: name.to_owned(),
+        partitions,
+        configs: Vec::new(),
+    }
+}
+
+fn entries(configs: &[(&str, &str)]) -> Vec<(String, Option<String>)> {
+    configs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())))
+        .collect()
+}
+
+/// Decided and durable at once.
+fn carry_out(topics: &mut Topics, command: &TopicCommand, entropy: u128) -> MetadataRecord {
+    let record = topics.prepare(command, entropy).unwrap();
+    topics.apply(&record);
+    record
+}
+
+fn config(configs: &[(&str, &str)]) -> Result<TopicConfig, TopicError> {
+    TopicConfig::default().with(&entries(configs))
+}
+
+fn reason(configs: &[(&str, &str)]) -> String {
+    config(configs).unwrap_err().to_string()
+}
+
+#[test]
+fn names_follow_kafkas_rules() {
+    let topics = topics();
+    let longest = "n".repeat(249);
+    for name in ["a", "A.b_c-9", "...", "__consumer_offsets", &longest] {
+        assert_eq!(topics.validate(&create(name, 1)), Ok(()), "{name}");
+    }
+    let too_long = "n".repeat(250);
+    for name in ["", ".", "..", "a b", "ä", "a/b", "a\0", &too_long] {
+        let refused = topics.validate(&create(name, 1)).unwrap_err();
+        assert!(
+            matches!(refused, TopicError::InvalidName { .. }),
+            "{name:?}: {refused}"
+        );
+    }
+    let shown = topics
+        .validate(&create(&"ü".repeat(9_999), 1))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        shown.len() < 300,
+        "a hostile name is not echoed whole: {shown}"
+    );
+}
+
+#[test]
+fn names_that_differ_in_dot_and_underscore_collide_until_the_other_goes() {
+    let mut topics = topics();
+    carry_out(&mut topics, &create("orders.eu", 1), 2);
+    let refused = topics.prepare(&create("orders_eu", 1), 3).unwrap_err();
+    let with = "orders.eu".to_owned();
+    assert_eq!(
+        refused,
+        TopicError::Collides {
+            name: "orders_eu".to_owned(),
+            with
+        }
+    );
+    let exists = topics.prepare(&create("orders.eu", 1), 3).unwrap_err();
+    assert_eq!(
+        exists,
+        TopicError::Exists {
+            name: "orders.eu".to_owned()
+        }
+    );
+    topics
+        .prepare(
+            &TopicCommand::Delete {
+                number: TopicNumber(0),
+            },
+            4,
+        )
+        .unwrap();
+    topics.prepare(&create("orders_eu", 1), 5).unwrap();
+}
+
+#[test]
+fn a_name_is_taken_as_soon_as_its_topic_is_decided() {
+    let mut topics = topics();
+    let record = topics.prepare(&create("a", 1), 2).unwrap();
+    assert!(matches!(
+        topics.prepare(&create("a", 1), 3),
+        Err(TopicError::Exists { .. })
+    ));
+    assert!(
+        topics.by_name("a").is_none(),
+        "it is not there before it is durable"
+    );
+    topics.abandon(&record);
+    topics.prepare(&create("a", 1), 3).unwrap();
+}
+
+#[test]
+fn numbers_are_never_given_twice_also_over_restarts() {
+    let mut topics = topics();
+    for round in 0..5u32 {
+        let record = carry_out(&mut topics, &create("a", 1), u128::from(round) + 9);
+        let MetadataRecord::TopicCreated { number, .. } = record else {
+            panic!("{record:?}")
+        };
+        assert_eq!(number, TopicNumber(round));
+        carry_out(&mut topics, &TopicCommand::Delete { number }, 0);
+        let checkpoint = topics.checkpoint();
+        topics = Topics::new(vec![LogId(0)]);
+        topics.restore(&checkpoint).unwrap();
+    }
+}
+
+#[test]
+fn partitions_are_spread_over_the_logs_also_those_of_small_topics() {
+    let mut topics = topics();
+    for name in ["a", "b"] {
+        carry_out(&mut topics, &create(name, 3), name.as_bytes()[0].into());
+    }
+    let owners = |name| {
+        topics
+            .by_name(name)
+            .unwrap()
+            .partitions
+            .iter()
+            .map(|l| l.0)
+            .collect::<Vec<u32>>()
+    };
+    assert_eq!([owners("a"), owners("b")], [vec![0, 1, 0], vec![1, 0, 1]]);
+}
+
+#[test]
+fn ids_are_unique_and_never_those_that_kafka_reserves() {
+    let mut topics = topics();
+    for (name, expected) in [("a", 2u128), ("b", 3), ("c", 4)] {
+        let record = topics.prepare(&create(name, 1), 0).unwrap();
+        let MetadataRecord::TopicCreated { id, .. } = record else {
+            panic!("{record:?}")
+        };
+        assert_eq!(id.0, expected.to_be_bytes());
+    }
+    assert_eq!(
+        TopicId(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef_u128.to_be_bytes()).to_string(),
+        "01234567-89ab-cdef-0123-456789abcdef"
+    );
+}
+
+#[test]
+fn partition_counts_have_limits() {
+    let mut topics = topics();
+    for (count, fits) in [
+        (0, false),
+        (1, true),
+        (10_000, true),
+        (10_001, false),
+        (u32::MAX, false),
+    ] {
+        assert_eq!(
+            topics.validate(&create("a", count)).is_ok(),
+            fits,
+            "{count}"
+        );
+    }
+    let all = limits::PARTITIONS / u64::from(limits::PARTITIONS_PER_TOPIC);
+    for index in 0..all {
+        let command = create(&format!("t{index}"), limits::PARTITIONS_PER_TOPIC);
+        let record = topics.prepare(&command, u128::from(index) + 2).unwrap();
+        if index % 2 == 0 {
+            topics.apply(&record);
+        }
+    }
+    let full = topics.validate(&create("one-more", 1)).unwrap_err();
+    let (limit, existing) = (limits::PARTITIONS, limits::PARTITIONS);
+    assert_eq!(
+        full,
+        TopicError::TooManyPartitions {
+            limit,
+            existing,
+            wanted: 1
+        }
+    );
+    topics
+        .prepare(
+            &TopicCommand::Delete {
+                number: TopicNumber(1),
+            },
+            0,
+        )
+        .unwrap();
+    assert_eq!(topics.validate(&create("one-more", 1)), Ok(()));
+}
+
+#[test]
+fn undecided_commands_are_bounded() {
+    let mut topics = topics();
+    for index in 0..limits::PENDING_COMMANDS {
+        topics
+            .prepare(&create(&format!("t{index}"), 1), index as u128 + 2)
+            .unwrap();
+    }
+    let refused = topics.prepare(&create("one-more", 1), 1).unwrap_err();
+    assert!(matches!(refused, TopicError::TooManyPending { .. }));
+}
+
+#[test]
+fn the_table_of_configurations_is_sorted_and_its_defaults_are_valid() {
+    assert!(DEFINITIONS.is_sorted_by(|a, b| a.name < b.name));
+    for definition in DEFINITIONS {
+        assert_eq!(
+            definition.check(definition.default).as_deref(),
+            Ok(definition.default)
+        );
+        assert!(!definition.documentation.is_empty());
+    }
+}
+
+#[test]
+fn every_configuration_that_kafka_documents_is_known() {
+    // Kafka 3.9 and 4.x, "Topic Configs".
+    let documented = "cleanup.policy compression.gzip.level compression.lz4.level compression.type \
+        compression.zstd.level delete.retention.ms file.delete.delay.ms flush.messages flush.ms \
+        follower.replication.throttled.replicas index.interval.bytes \
+        leader.replication.throttled.replicas local.retention.bytes local.retention.ms \
+        max.compaction.lag.ms max.message.bytes message.downconversion.enable \
+        message.format.version message.timestamp.after.max.ms message.timestamp.before.max.ms \
+        message.timestamp.difference.max.ms message.timestamp.type min.cleanable.dirty.ratio \
+        min.compaction.lag.ms min.insync.replicas preallocate remote.log.copy.disable \
+        remote.log.delete.on.disable remote.storage.enable retention.bytes retention.ms \
+        segment.bytes segment.index.bytes segment.jitter.ms segment.ms \
+        unclean.leader.election.enable";
+    for name in documented.split_whitespace() {
+        assert!(TopicConfig::default().entry(name).is_some(), "{name}");
+    }
+    assert_eq!(
+        TopicConfig::default().entries().count(),
+        documented.split_whitespace().count() + 1
+    );
+}
+
+#[test]
+fn what_is_honoured_is_parsed() {
+    let config = config(&[
+        ("max.message.bytes", "2048"),
+        ("retention.ms", " 60000 "),
+        ("retention.bytes", "-1"),
+        ("message.timestamp.type", "LogAppendTime"),
+        ("message.timestamp.after.max.ms", "7"),
+        ("message.timestamp.before.max.ms", "8"),
+        ("ringlog.durability", "synced"),
+        ("cleanup.policy", "delete"),
+    ])
+    .unwrap();
+    assert_eq!(config.max_message_bytes(), 2048);
+    assert_eq!(config.retention_ms(), Some(60_000));
+    assert_eq!(config.retention_bytes(), None);
+    assert_eq!(config.timestamp_type(), TimestampType::LogAppendTime);
+    assert_eq!(config.message_timestamp_after_max_ms(), 7);
+    assert_eq!(config.message_timestamp_before_max_ms(), 8);
+    let default = TopicConfig::default();
+    assert_eq!(default.max_message_bytes(), 1_048_588);
+    assert_eq!(default.retention_ms(), Some(7 * 24 * 60 * 60 * 1000));
+    assert_eq!(default.timestamp_type(), TimestampType::CreateTime);
+    assert_eq!(default.message_timestamp_after_max_ms(), i64::MAX);
+    assert_eq!(
+        (default.durability(), default.cleanup_policy()),
+        (Durability::Synced, CleanupPolicy::Delete)
+    );
+}
+
+#[test]
+fn entries_say_what_is_set_and_what_is_default() {
+    let config = config(&[("retention.ms", "5")]).unwrap();
+    let entry = config.entry("retention.ms").unwrap();
+    assert_eq!(
+        (entry.value, entry.default, entry.is_default),
+        ("5", "604800000", false)
+    );
+    assert_eq!(entry.config_type, ConfigType::Long);
+    let entry = config.entry("cleanup.policy").unwrap();
+    assert_eq!(
+        (entry.value, entry.is_default, entry.read_only),
+        ("delete", true, true)
+    );
+    assert_eq!(
+        config.overrides().collect::<Vec<_>>(),
+        [("retention.ms", "5")]
+    );
+}
+
+#[test]
+fn wrong_values_are_refused_with_name_value_and_range() {
+    for (name, value) in [
+        ("max.message.bytes", "-1"),
+        ("max.message.bytes", "16777216"),
+        ("max.message.bytes", "1e3"),
+        ("retention.ms", "-2"),
+        ("retention.ms", "9223372036854775808"),
+        ("retention.bytes", ""),
+        ("message.timestamp.type", "createtime"),
+        ("preallocate", "yes"),
+        ("min.cleanable.dirty.ratio", "1.5"),
+        ("min.cleanable.dirty.ratio", "NaN"),
+        ("min.insync.replicas", "0"),
+        ("compression.type", "brotli"),
+        ("cleanup.policy", "delete,shred"),
+        ("ringlog.durability", "none"),
+    ] {
+        let reason = reason(&[(name, value)]);
+        assert!(
+            reason.contains(name) && reason.contains(&format!("'{value}'")),
+            "{reason}"
+        );
+    }
+    assert!(reason(&[("max.message.bytes", "-1")]).contains("from 0 to 16711680"));
+    assert!(reason(&[("segment.bites", "1")]).contains("no topic configuration"));
+    let long = "x".repeat(2_000);
+    assert!(reason(&[("message.format.version", &long)]).contains("1024 are allowed"));
+    let lags = reason(&[
+        ("min.compaction.lag.ms", "10"),
+        ("max.compaction.lag.ms", "5"),
+    ]);
+    assert!(lags.contains("above max.compaction.lag.ms"), "{lags}");
+}
+
+#[test]
+fn what_would_be_an_empty_promise_is_refused_with_the_reason() {
+    for (name, value, because) in [
+        (
+            "cleanup.policy",
+            "compact",
+            "compaction is not part of this version",
+        ),
+        (
+            "cleanup.policy",
+            "compact,delete",
+            "compaction is not part of this version",
+        ),
+        (
+            "ringlog.durability",
+            "flushed",
+            "only what is on stable storage",
+        ),
+        (
+            "ringlog.durability",
+            "written",
+            "only what is on stable storage",
+        ),
+        (
+            "ringlog.durability",
+            "buffered",
+            "only what is on stable storage",
+        ),
+        ("compression.type", "gzip", "byte for byte"),
+        ("unclean.leader.election.enable", "true", "one replica"),
+        ("remote.storage.enable", "TRUE", "no remote storage"),
+        ("local.retention.ms", "1000", "no remote storage"),
+        (
+            "message.timestamp.difference.max.ms",
+            "1000",
+            "message.timestamp.before.max.ms",
+        ),
+    ] {
+        let reason = reason(&[(name, value)]);
+        assert!(
+            reason.contains(because) && reason.contains("is not supported"),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn harmless_configurations_are_taken_and_shown() {
+    for (name, value) in [
+        ("min.insync.replicas", "2"),
+        ("segment.bytes", "104857600"),
+        ("segment.ms", "1"),
+        ("flush.messages", "1"),
+        ("compression.type", "producer"),
+        ("remote.storage.enable", "false"),
+        ("preallocate", "TRUE"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+    ] {
+        let config = config(&[(name, value)]).unwrap();
+        assert!(
+            config
+                .entry(name)
+                .unwrap()
+                .value
+                .eq_ignore_ascii_case(value)
+        );
+    }
+}
+
+#[test]
+fn configurations_are_changed_one_by_one_and_go_back_to_the_default() {
+    let mut topics = topics();
+    let configs = entries(&[("retention.ms", "5"), ("retention.bytes", "6")]);
+    let command = TopicCommand::Create {
+        name: "a".to_owned(),
+        partitions: 1,
+        configs,
+    };
+    carry_out(&mut topics, &command, 2);
+    let number = TopicNumber(0);
+    let configs = vec![("retention.ms".to_owned(), None)];
+    carry_out(
+        &mut topics,
+        &TopicCommand::SetConfigs { number, configs },
+        0,
+    );
+    let config = &topics.by_number(number).unwrap().config;
+    assert_eq!(
+        config.overrides().collect::<Vec<_>>(),
+        [("retention.bytes", "6")]
+    );
+    assert_eq!(config.retention_ms(), Some(604_800_000));
+}
+
+#[test]
+fn a_configuration_without_a_value_is_refused_for_a_new_topic() {
+    let configs = vec![("retention.ms".to_owned(), None)];
+    let command = TopicCommand::Create {
+        name: "a".to_owned(),
+        partitions: 1,
+        configs,
+    };
+    let refused = topics().validate(&command).unwrap_err();
+    assert!(
+        matches!(refused, TopicError::InvalidConfig { .. }),
+        "{refused}"
+    );
+}
+
+fn records() -> Vec<MetadataRecord> {
+    let mut topics = topics();
+    let configs = entries(&[("retention.ms", "5")]);
+    let number = TopicNumber(0);
+    vec![
+        MetadataRecord::ClusterCreated {
+            cluster_id: "c1".to_owned(),
+        },
+        topics
+            .prepare(
+                &TopicCommand::Create {
+                    name: "a".to_owned(),
+                    partitions: 2,
+                    configs: configs.clone(),
+                },
+                77,
+            )
+            .unwrap(),
+        topics
+            .prepare(&TopicCommand::AddPartitions { number, total: 5 }, 0)
+            .unwrap(),
+        topics
+            .prepare(&TopicCommand::SetConfigs { number, configs }, 0)
+            .unwrap(),
+        topics.prepare(&TopicCommand::Delete { number }, 0).unwrap(),
+    ]
+}
+
+#[test]
+fn records_survive_their_bytes_and_are_refused_when_cut_or_longer() {
+    for record in records() {
+        let bytes = record.encode();
+        assert_eq!(MetadataRecord::decode(&bytes).as_ref(), Ok(&record));
+        for cut in 0..bytes.len() {
+            assert!(
+                MetadataRecord::decode(&bytes[..cut]).is_err(),
+                "{record:?} cut at {cut}"
+            );
+        }
+        assert!(MetadataRecord::decode(&[&bytes[..], &[0]].concat()).is_err());
+    }
+}
+
+#[test]
+fn records_keep_their_bytes() {
+    let bytes = |index: usize| records()[index].encode();
+    assert_eq!(bytes(0), *b"\x01\0\x01\x02\0\0\0c1");
+    assert_eq!(
+        bytes(1),
+        *b"\x01\0\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x4d\x01\0\0\0a\
+           \x02\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0\x0c\0\0\0retention.ms\x01\0\0\x005"
+    );
+    assert_eq!(bytes(4), *b"\x01\0\x03\0\0\0\0");
+}
+
+#[test]
+fn records_and_checkpoints_of_other_versions_are_refused_by_name() {
+    let mut bytes = records()[0].encode();
+    bytes[0] = 7;
+    let refused = MetadataRecord::decode(&bytes).unwrap_err().to_string();
+    assert!(
+        refused.contains("a metadata record has version 7, this build reads 1"),
+        "{refused}"
+    );
+    bytes[0] = 1;
+    bytes[2] = 99;
+    assert!(
+        MetadataRecord::decode(&bytes)
+            .unwrap_err()
+            .to_string()
+            .contains("kind 99")
+    );
+    let mut checkpoint = topics().checkpoint();
+    checkpoint[1] = 1;
+    assert!(
+        topics()
+            .restore(&checkpoint)
+            .unwrap_err()
+            .contains("version 257")
+    );
+}
+
+fn filled() -> Topics {
+    let mut topics = topics();
+    for record in &records()[..4] {
+        topics.apply(record);
+    }
+    carry_out(&mut topics, &create("b", 3), 78);
+    topics
+}
+
+#[test]
+fn a_checkpoint_restores_everything_or_nothing() {
+    let full = filled();
+    let checkpoint = full.checkpoint();
+    let mut restored = topics();
+    restored.restore(&checkpoint).unwrap();
+    assert_eq!(restored.checkpoint(), checkpoint);
+    assert_eq!((restored.version(), restored.cluster_id()), (5, Some("c1")));
+    assert_eq!(
+        restored.iter().collect::<Vec<_>>(),
+        full.iter().collect::<Vec<_>>()
+    );
+    for cut in 0..checkpoint.len() {
+        assert!(
+            restored.restore(&checkpoint[..cut]).is_err(),
+            "cut at {cut}"
+        );
+    }
+    assert_eq!(restored.checkpoint(), checkpoint);
+}
+
+proptest! {
+    #[test]
+    fn altered_records_and_checkpoints_never_panic(
+        which in 0usize..5,
+        place in any::<prop::sample::Index>(),
+        noise in proptest::collection::vec(any::<u8>(), 1..30),
+    ) {
+        let mut record = records()[which].encode();
+        let at = place.index(record.len());
+        for (byte, noise) in record[at..].iter_mut().zip(&noise) {
+            *byte = *noise;
+        }
+        let mut full = filled();
+        if let Ok(record) = MetadataRecord::decode(&record) {
+            full.apply(&record);
+        }
+        let mut checkpoint = full.checkpoint();
+        let at = place.index(checkpoint.len());
+        for (byte, noise) in checkpoint[at..].iter_mut().zip(&noise) {
+            *byte = *noise;
+        }
+        let mut restored = topics();
+        if restored.restore(&checkpoint).is_ok() {
+            let _ = restored.validate(&create("another", 1));
+            let _ = restored.checkpoint();
+        }
+    }
+}
