@@ -1,0 +1,324 @@
+//! `ringlog serve`: reads the settings, brings a node up, waits for a signal, takes it down.
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::ArgMatches;
+use ringlog_storage::io::uring::{self, UringOptions};
+use ringlog_storage::log::LogConfig;
+use ringlog_tuning::profile::Profile;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Layers, LogFormat, Settings};
+use crate::node::directory::DataDirectory;
+use crate::node::supervisor::{Node, Storage};
+use crate::runtime::{self, BoundSocket};
+use crate::{http, kafka};
+
+/// Exit status when the command line or the configuration is wrong.
+const WRONG_USE: u8 = 2;
+/// Exit status after a second signal, as a shell reports one that was not handled.
+const INTERRUPTED: i32 = 130;
+
+/// Connections to the HTTP port that may wait to be accepted.
+const HTTP_BACKLOG: i32 = 128;
+
+/// Serves until a signal says stop.
+pub(super) fn run(flags: &ArgMatches) -> ExitCode {
+    let (layers, settings) = match read_settings(flags) {
+        Ok(read) => read,
+        Err(error) => {
+            eprintln!("ringlog: {error:#}");
+            return ExitCode::from(WRONG_USE);
+        }
+    };
+    if flags.get_flag("print_config") {
+        print!("{}", layers.to_toml());
+        return ExitCode::SUCCESS;
+    }
+    start_logging(settings.log_format);
+    match serve(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read_settings(flags: &ArgMatches) -> anyhow::Result<(Layers, Settings)> {
+    let file = flags.get_one::<String>("config").map(Path::new);
+    let layers = Layers::read(flags, |variable| std::env::var(variable).ok(), file)?;
+    let settings = Settings::from_layers(&layers)?;
+    Ok((layers, settings))
+}
+
+/// Lines go to standard error; `RUST_LOG` sets how much. Called twice (a node inside another
+/// program), the first one stays.
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    let _ = match format {
+        LogFormat::Text => lines.with_target(false).try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+}
+
+fn serve(settings: Settings) -> anyhow::Result<()> {
+    let began = Instant::now();
+    tracing::info!(
+        "Ringlog {}, process {}",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id()
+    );
+    if let Some(path) = &settings.ready_file {
+        // One from an earlier process would say that this one is ready.
+        forget(path).with_context(|| format!("removing the ready file {}", path.display()))?;
+    }
+    uring::preflight().context("Ringlog needs io_uring")?;
+    let cpus = runtime::allowed_cpus().map_or(1, |cpus| cpus.len());
+    let default_cores = u16::try_from(cpus).unwrap_or(u16::MAX);
+    let directory = DataDirectory::take(&settings.data_dir, settings.cores, default_cores)?;
+    let storage = storage(&settings, &directory)?;
+    report(&settings, &directory, cpus);
+    let supervisor = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("making the supervisor's runtime")?;
+    supervisor.block_on(async {
+        let mut signals = Signals::new()?;
+        let socket = BoundSocket::bind(settings.http_addr)?;
+        let http_address = socket.address();
+        let listener = socket.listen(HTTP_BACKLOG)?;
+        let settings = Arc::new(settings);
+        let kafka_addr = settings.kafka_addr;
+        let launched = Node::launch(
+            Arc::clone(&settings),
+            directory,
+            kafka_addr,
+            &storage,
+            kafka_connection,
+        );
+        let mut node = launched?;
+        let http = tokio::spawn(http::serve(listener, node.status().clone()));
+        let outcome = tokio::select! {
+            started = node.start() => started.map(|()| Waited::Started),
+            () = signals.next() => Ok(Waited::Stop),
+        };
+        match outcome {
+            Ok(Waited::Stop) => {
+                tracing::info!("stopping before the node was ready");
+                return Ok(stop(node, &mut signals).await?);
+            }
+            Ok(Waited::Started) => {}
+            Err(error) => {
+                // The other cores close their logs; the first reason is the one to tell.
+                let _ = stop(node, &mut signals).await;
+                return Err(error.into());
+            }
+        }
+        announce(&settings, node.addresses(), http_address, began)?;
+        let outcome = tokio::select! {
+            () = signals.next() => Ok(()),
+            error = node.failed() => Err(error),
+            ended = http => {
+                tracing::error!(?ended, "the HTTP face ended");
+                Ok(())
+            }
+        };
+        tracing::info!(
+            "stopping: finishing requests, closing the logs (a second signal ends at once)"
+        );
+        let stopped = stop(node, &mut signals).await;
+        outcome?;
+        stopped?;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+enum Waited {
+    Started,
+    Stop,
+}
+
+async fn stop(node: Node, signals: &mut Signals) -> Result<(), crate::node::supervisor::NodeError> {
+    tokio::select! {
+        stopped = node.stop() => stopped,
+        () = signals.next() => {
+            tracing::warn!("ended by a second signal; what was acknowledged is recovered at the next start");
+            std::process::exit(INTERRUPTED);
+        }
+    }
+}
+
+/// Gives a connection to the Kafka face.
+fn kafka_connection(
+    stream: tokio::net::TcpStream,
+    peer: SocketAddr,
+    core: crate::node::core::CoreHandle,
+) -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
+    Box::pin(kafka::connection::serve(stream, peer, core))
+}
+
+/// How logs are written: the settings, and what the device profile says if there is one.
+fn storage(settings: &Settings, directory: &DataDirectory) -> anyhow::Result<Storage> {
+    let mut log = LogConfig {
+        segment_bytes: settings.segment_bytes,
+        pool_segments: settings.pool_segments,
+        cache_bytes: settings.cache_bytes,
+        ..LogConfig::default()
+    };
+    // What waits for the disk and what readers ask for share the core's memory with requests.
+    log.pending_bytes = log.pending_bytes.min(settings.memory_per_core_bytes / 4);
+    log.cold_cache_bytes = log
+        .cold_cache_bytes
+        .min(settings.memory_per_core_bytes / 16);
+    let path = directory.path();
+    match Profile::load(path)
+        .with_context(|| format!("reading the profile in {}", path.display()))?
+    {
+        Some(profile) => {
+            log.target_block_bytes = profile.target_block_bytes;
+            log.depth = profile.depth;
+            log.eager_depth = profile.eager_depth;
+            log.flush = profile.flush;
+            tracing::info!(
+                "device profile of {}: blocks of {} bytes, {} in flight, {:?}",
+                path.display(),
+                log.target_block_bytes,
+                log.depth,
+                log.flush
+            );
+        }
+        None => tracing::info!(
+            "no device profile: blocks of {} bytes, {} in flight; `ringlog tune probe {}` measures \
+             what suits the device",
+            log.target_block_bytes,
+            log.depth,
+            path.display()
+        ),
+    }
+    let uring = UringOptions {
+        arena_bytes: settings.registered_bytes,
+        memory_limit_bytes: settings.memory_per_core_bytes,
+        allow_buffered: settings.allow_buffered_io,
+        ..UringOptions::default()
+    };
+    Ok(Storage { log, uring })
+}
+
+fn report(settings: &Settings, directory: &DataDirectory, cpus: usize) {
+    let identity = &directory.identity;
+    let made = if directory.new { "made" } else { "found" };
+    tracing::info!(
+        "data directory {} {made}, one log for each of {} cores, cluster {}",
+        directory.path().display(),
+        identity.logs,
+        identity.cluster_id
+    );
+    let kernel = rustix::system::uname();
+    tracing::info!(
+        "kernel {}, {cpus} CPUs allowed, memlock limit {}, {} MiB of memory per core",
+        kernel.release().to_string_lossy(),
+        memlock_limit(),
+        settings.memory_per_core_bytes >> 20
+    );
+    let wanted = settings
+        .memory_per_core_bytes
+        .saturating_mul(usize::from(identity.logs));
+    let memory = physical_memory_bytes();
+    if wanted > memory / 4 * 3 {
+        tracing::warn!(
+            "the cores may take {} MiB in all, this machine has {} MiB: lower memory_per_core, or \
+             the node may be killed when it is used up",
+            wanted >> 20,
+            memory >> 20
+        );
+    }
+}
+
+fn physical_memory_bytes() -> usize {
+    let system = rustix::system::sysinfo();
+    // An unsigned long, as is the unit: both fit usize.
+    (system.totalram as usize).saturating_mul(system.mem_unit as usize)
+}
+
+fn memlock_limit() -> String {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock);
+    limit
+        .current
+        .map_or("none".to_owned(), |bytes| format!("{} KiB", bytes >> 10))
+}
+
+fn announce(
+    settings: &Settings,
+    kafka: &[SocketAddr],
+    http: SocketAddr,
+    began: Instant,
+) -> anyhow::Result<()> {
+    let listed: Vec<String> = kafka.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        "Kafka on {}; HTTP on http://{http}/metrics",
+        listed.join(", ")
+    );
+    if let Some(path) = &settings.ready_file {
+        let ready = serde_json::json!({
+            "pid": std::process::id(),
+            "kafka": listed,
+            "http": http.to_string(),
+        });
+        write_whole(path, &ready.to_string())
+            .with_context(|| format!("writing the ready file {}", path.display()))?;
+    }
+    tracing::info!("ready after {:.1} ms", began.elapsed().as_secs_f64() * 1e3);
+    Ok(())
+}
+
+fn forget(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whoever waits for the file finds it whole.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
+    let mut file = std::fs::File::create(&aside)?;
+    file.write_all(text.as_bytes())?;
+    std::fs::rename(aside, path)
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Signals> {
+        let listen = |kind| signal(kind).context("listening for signals");
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

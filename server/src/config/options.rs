@@ -1,0 +1,305 @@
+//! The table of everything that can be set on a node. From a row come the flag
+//! (`--max-request-bytes`), the environment variable (`RINGLOG_MAX_REQUEST_BYTES`), the key in
+//! `ringlog.toml` (`max_request_bytes`), its help and its default.
+
+use clap::{Arg, ArgAction, Command};
+
+/// What a value looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// A whole number.
+    Number,
+    /// A number of bytes, also written with `KiB`, `MiB` or `GiB`.
+    Bytes,
+    /// `true` or `false`; the bare flag means `true`.
+    Switch,
+    /// One of these words.
+    Word(&'static [&'static str]),
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionRow {
+    /// Its name, with underscores.
+    pub name: &'static str,
+    /// Its flag, without the leading dashes.
+    pub flag: &'static str,
+    /// What its value looks like.
+    pub kind: Kind,
+    /// Its value when nobody sets it; `None` where that depends on the machine or on other
+    /// settings, as `help` says.
+    pub default: Option<&'static str>,
+    /// What it does, for people.
+    pub help: &'static str,
+}
+
+const fn row(
+    name: &'static str,
+    flag: &'static str,
+    kind: Kind,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> OptionRow {
+    OptionRow {
+        name,
+        flag,
+        kind,
+        default,
+        help,
+    }
+}
+
+/// Every setting, in the order in which people are shown them.
+pub const OPTIONS: &[OptionRow] = &[
+    row(
+        "data_dir",
+        "data-dir",
+        Kind::Text,
+        Some("./ringlog-data"),
+        "Directory for everything durable; made if it is not there",
+    ),
+    row(
+        "cores",
+        "cores",
+        Kind::Number,
+        None,
+        "Data-plane cores: one thread, one log, one port each. Default: what the data directory \
+         has, or every CPU this process may use. Fixed once the directory is made",
+    ),
+    row(
+        "kafka_addr",
+        "kafka-addr",
+        Kind::Text,
+        Some("127.0.0.1:9092"),
+        "host:port of core 0; core n listens on port + n. Port 0: any free port for each core",
+    ),
+    row(
+        "http_addr",
+        "http-addr",
+        Kind::Text,
+        Some("127.0.0.1:9080"),
+        "host:port of /healthz, /readyz and /metrics. Port 0: any free port",
+    ),
+    row(
+        "advertised_host",
+        "advertised-host",
+        Kind::Text,
+        None,
+        "Host name that clients are told to connect to. Default: the listening address, or this \
+         machine's name when that is 0.0.0.0",
+    ),
+    row(
+        "insecure",
+        "insecure",
+        Kind::Switch,
+        Some("false"),
+        "Listen beyond loopback although this version has no authentication: whoever reaches the \
+         port can read and write everything",
+    ),
+    row(
+        "allow_buffered_io",
+        "allow-buffered-io",
+        Kind::Switch,
+        Some("false"),
+        "Take a filesystem without O_DIRECT (tmpfs, overlay), through the page cache. Slower, and \
+         memory of the page cache is not counted",
+    ),
+    row(
+        "auto_create_topics",
+        "auto-create-topics",
+        Kind::Switch,
+        Some("true"),
+        "Create a topic when a client asks for one that is not there",
+    ),
+    row(
+        "num_partitions",
+        "num-partitions",
+        Kind::Number,
+        Some("1"),
+        "Partitions of a topic whose creator does not say how many",
+    ),
+    row(
+        "replication_policy",
+        "replication-policy",
+        Kind::Word(&["accept", "refuse"]),
+        Some("accept"),
+        "A topic asked for with more than one replica: accept it (and report one), or refuse it",
+    ),
+    row(
+        "max_request_bytes",
+        "max-request-bytes",
+        Kind::Bytes,
+        Some("100MiB"),
+        "Largest request; a longer one closes its connection before it is read",
+    ),
+    row(
+        "max_connections",
+        "max-connections",
+        Kind::Number,
+        Some("10000"),
+        "Connections a core keeps",
+    ),
+    row(
+        "connection_idle_ms",
+        "connection-idle-ms",
+        Kind::Number,
+        Some("600000"),
+        "A connection without a request for this long is closed, milliseconds",
+    ),
+    row(
+        "frame_timeout_ms",
+        "frame-timeout-ms",
+        Kind::Number,
+        Some("30000"),
+        "A request that has begun must arrive whole within this time, milliseconds",
+    ),
+    row(
+        "memory_per_core",
+        "memory-per-core",
+        Kind::Bytes,
+        Some("384MiB"),
+        "Most memory a core takes for requests, blocks on their way to the disk, and cached \
+         blocks; producers wait when it is used up",
+    ),
+    row(
+        "registered_memory",
+        "registered-memory",
+        Kind::Bytes,
+        Some("32MiB"),
+        "Part of memory_per_core that is registered with the kernel and stays resident",
+    ),
+    row(
+        "cache_bytes",
+        "cache-bytes",
+        Kind::Bytes,
+        Some("32MiB"),
+        "Part of memory_per_core that keeps the newest blocks for consumers",
+    ),
+    row(
+        "segment_bytes",
+        "segment-bytes",
+        Kind::Bytes,
+        Some("64MiB"),
+        "Length of a segment file",
+    ),
+    row(
+        "pool_segments",
+        "pool-segments",
+        Kind::Number,
+        Some("2"),
+        "Free segments kept ready beside the active one, per core",
+    ),
+    row(
+        "retention_check_ms",
+        "retention-check-ms",
+        Kind::Number,
+        Some("30000"),
+        "How often retention is looked at, milliseconds",
+    ),
+    row(
+        "producer_expiry_ms",
+        "producer-expiry-ms",
+        Kind::Number,
+        Some("86400000"),
+        "An idempotent producer that is silent for this long is forgotten, milliseconds",
+    ),
+    row(
+        "drain_timeout_ms",
+        "drain-timeout-ms",
+        Kind::Number,
+        Some("10000"),
+        "How long a stop waits for requests in progress, milliseconds",
+    ),
+    row(
+        "spin_us",
+        "spin-us",
+        Kind::Number,
+        Some("200"),
+        "How long a core polls before it sleeps while few clients wait for a write, microseconds; \
+         0: not at all. Never with more cores than CPUs",
+    ),
+    row(
+        "ready_file",
+        "ready-file",
+        Kind::Text,
+        None,
+        "File that gets the actual addresses as JSON once the node is ready",
+    ),
+    row(
+        "log_format",
+        "log-format",
+        Kind::Word(&["text", "json"]),
+        Some("text"),
+        "How log lines look",
+    ),
+];
+
+impl OptionRow {
+    /// The environment variable.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("RINGLOG_{}", self.name.to_uppercase())
+    }
+
+    fn value_name(&self) -> &'static str {
+        match self.kind {
+            Kind::Text => "TEXT",
+            Kind::Number => "N",
+            Kind::Bytes => "BYTES",
+            Kind::Switch => "true|false",
+            Kind::Word(_) => "WORD",
+        }
+    }
+
+    fn argument(&self) -> Arg {
+        let default = self
+            .default
+            .map_or(String::new(), |value| format!(" [default: {value}]"));
+        let words = match self.kind {
+            Kind::Word(words) => format!(" [one of: {}]", words.join(", ")),
+            _ => String::new(),
+        };
+        let help = format!("{}{words}{default} [env: {}]", self.help, self.variable());
+        let argument = Arg::new(self.name)
+            .long(self.flag)
+            .value_name(self.value_name())
+            .action(ArgAction::Set)
+            .help(help);
+        match self.kind {
+            Kind::Switch => argument
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true"),
+            _ => argument,
+        }
+    }
+}
+
+/// Gives a command a flag for each setting.
+#[must_use]
+pub fn add_flags(command: Command) -> Command {
+    OPTIONS
+        .iter()
+        .fold(command, |command, option| command.arg(option.argument()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_the_command_is_sound() {
+        let mut names: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), OPTIONS.len());
+        assert!(
+            OPTIONS
+                .iter()
+                .all(|option| option.flag == option.name.replace('_', "-"))
+        );
+        add_flags(Command::new("serve")).debug_assert();
+    }
+}

@@ -1,0 +1,458 @@
+//! What `/metrics` shows: names, help and labels of every figure, in one table per source.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use ringlog_storage::log::{Histogram, Stats};
+
+use crate::node::message::Snapshot;
+use crate::node::metrics::{API_KEYS, CoreMetrics, ErrorKind};
+use crate::node::status::{CoreStatus, NodeStatus};
+
+/// The figures of a node at one moment.
+#[derive(Debug)]
+pub(super) struct NodeFigures {
+    node: NodeStatus,
+    /// By core; `None`: it did not answer.
+    snapshots: Vec<Option<Box<Snapshot>>>,
+}
+
+type OfCore = fn(&CoreMetrics) -> u64;
+type OfSnapshot = fn(&Snapshot) -> u64;
+type OfLog = fn(&Stats) -> &Histogram;
+
+/// Name, help, figure.
+const COUNTERS: &[(&str, &str, OfCore)] = &[
+    ("ringlog_records_in", "Records taken in", |core| {
+        core.records_in.get()
+    }),
+    ("ringlog_batches_in", "Record batches taken in", |core| {
+        core.batches_in.get()
+    }),
+    (
+        "ringlog_bytes_in",
+        "Bytes of record batches taken in",
+        |core| core.bytes_in.get(),
+    ),
+    (
+        "ringlog_duplicate_batches",
+        "Batches recognised as repeats of an idempotent producer",
+        |core| core.duplicate_batches.get(),
+    ),
+    (
+        "ringlog_batches_out",
+        "Record batches handed to consumers",
+        |core| core.batches_out.get(),
+    ),
+    (
+        "ringlog_bytes_out",
+        "Bytes of record batches handed to consumers",
+        |core| core.bytes_out.get(),
+    ),
+    (
+        "ringlog_received_bytes",
+        "Bytes received on connections",
+        |core| core.received_bytes.get(),
+    ),
+    ("ringlog_sent_bytes", "Bytes sent on connections", |core| {
+        core.sent_bytes.get()
+    }),
+    (
+        "ringlog_connections_accepted",
+        "Connections accepted",
+        |core| core.connections_accepted.get(),
+    ),
+    (
+        "ringlog_driver_turns",
+        "Turns of the log's driver",
+        |core| core.driver_turns.get(),
+    ),
+    (
+        "ringlog_memory_waits",
+        "Times a request waited for memory",
+        |core| core.memory_waits.get(),
+    ),
+];
+
+const GAUGES: &[(&str, &str, OfCore)] = &[
+    ("ringlog_connections", "Connections open", |core| {
+        core.connections.get()
+    }),
+    (
+        "ringlog_requests_in_progress",
+        "Requests whose answer is not sent yet",
+        |core| core.requests_in_progress.get(),
+    ),
+];
+
+const LOG_COUNTERS: &[(&str, &str, OfSnapshot)] = &[
+    ("ringlog_blocks", "Blocks made durable", |core| {
+        core.log.blocks
+    }),
+    (
+        "ringlog_block_bytes",
+        "Bytes of durable blocks, headers and padding included",
+        |core| core.log.block_bytes,
+    ),
+    (
+        "ringlog_payload_bytes",
+        "Bytes of entries in durable blocks",
+        |core| core.log.payload_bytes,
+    ),
+    ("ringlog_entries", "Entries in durable blocks", |core| {
+        core.log.entries
+    }),
+    (
+        "ringlog_prewriting_bytes",
+        "Bytes written ahead to prepare segments",
+        |core| core.log.prewriting_bytes,
+    ),
+    (
+        "ringlog_flushes",
+        "Durable writes and flushes issued for blocks",
+        |core| core.log.flushes,
+    ),
+    (
+        "ringlog_cache_hits",
+        "Blocks that readers found in memory",
+        |core| core.log.cache_hits,
+    ),
+    (
+        "ringlog_cache_misses",
+        "Blocks that were read for readers",
+        |core| core.log.cache_misses,
+    ),
+    (
+        "ringlog_cold_read_bytes",
+        "Bytes read for readers",
+        |core| core.log.cold_read_bytes,
+    ),
+    ("ringlog_checkpoints", "Checkpoints made durable", |core| {
+        core.log.checkpoints
+    }),
+    ("ringlog_segments_sealed", "Segments sealed", |core| {
+        core.log.sealed
+    }),
+    (
+        "ringlog_refused_busy",
+        "Appends refused because too much waited",
+        |core| core.log.refused_busy,
+    ),
+    (
+        "ringlog_refused_full",
+        "Appends refused because the disk was full",
+        |core| core.log.refused_full,
+    ),
+];
+
+const LOG_GAUGES: &[(&str, &str, OfSnapshot)] = &[
+    (
+        "ringlog_blocks_in_flight",
+        "Block writes in flight",
+        |core| wide(core.blocks_in_flight),
+    ),
+    (
+        "ringlog_durable_sequence",
+        "Last block of the durable prefix",
+        |core| core.durable,
+    ),
+    (
+        "ringlog_appended_sequence",
+        "Newest block with an entry",
+        |core| core.appended,
+    ),
+    (
+        "ringlog_pending_bytes",
+        "Bytes appended and not yet durable",
+        |core| wide(core.pending_bytes),
+    ),
+    (
+        "ringlog_cached_bytes",
+        "Bytes of blocks kept for readers",
+        |core| wide(core.cached_bytes),
+    ),
+    (
+        "ringlog_memory_used_bytes",
+        "Memory handed out for requests, blocks and reads",
+        |core| wide(core.memory_used_bytes),
+    ),
+    (
+        "ringlog_memory_limit_bytes",
+        "The most memory that is handed out",
+        |core| wide(core.memory_limit_bytes),
+    ),
+    (
+        "ringlog_segments_live",
+        "Segments with live entries",
+        |core| wide(core.log.segments_live),
+    ),
+    (
+        "ringlog_segments_free",
+        "Segments ready to be written",
+        |core| wide(core.log.segments_free),
+    ),
+    ("ringlog_damaged_ranges", "Damaged ranges known", |core| {
+        core.log.damaged_ranges
+    }),
+    (
+        "ringlog_metadata_version",
+        "Metadata records applied",
+        |core| core.metadata_version,
+    ),
+    ("ringlog_topics", "Topics", |core| wide(core.topics)),
+    (
+        "ringlog_partitions",
+        "Partitions with entries in this core's log",
+        |core| wide(core.partitions),
+    ),
+];
+
+/// A histogram and how it is shown.
+struct HistogramRow {
+    name: &'static str,
+    help: &'static str,
+    histogram: OfLog,
+    /// What one of its units is in the unit shown.
+    unit: f64,
+    /// Powers of two that bound the buckets: always the same ones, so that rates can be formed.
+    bounds: RangeInclusive<u32>,
+}
+
+const HISTOGRAMS: &[HistogramRow] = &[
+    HistogramRow {
+        name: "ringlog_commit_queue_seconds",
+        help: "From an entry's arrival in a block to the block's write",
+        histogram: |log| &log.queue_latency,
+        unit: 1e-9,
+        bounds: 12..=34,
+    },
+    HistogramRow {
+        name: "ringlog_commit_write_seconds",
+        help: "From a block's write to its place in the durable prefix (one durable write or flush)",
+        histogram: |log| &log.write_latency,
+        unit: 1e-9,
+        bounds: 12..=34,
+    },
+    HistogramRow {
+        name: "ringlog_block_size_bytes",
+        help: "Bytes of each block",
+        histogram: |log| &log.block_size,
+        unit: 1.0,
+        bounds: 12..=24,
+    },
+];
+
+/// Values below each power of two, as Prometheus wants them: not cumulated.
+fn buckets(histogram: &Histogram, bounds: RangeInclusive<u32>, unit: f64) -> Vec<(f64, u64)> {
+    let last = bounds.end() - bounds.start();
+    let mut counts = vec![0u64; last as usize + 2];
+    for (bound, count) in histogram.buckets() {
+        // A bucket of the histogram never spans a power of two.
+        let exponent = (bound + u64::from(bound < u64::MAX))
+            .checked_next_power_of_two()
+            .map_or(64, u64::ilog2);
+        let place = exponent.saturating_sub(*bounds.start()).min(last + 1);
+        counts[place as usize] += count;
+    }
+    let powers = bounds.map(|exponent| f64::from(exponent).exp2() * unit);
+    powers
+        .chain(std::iter::once(f64::INFINITY))
+        .zip(counts)
+        .collect()
+}
+
+impl NodeFigures {
+    pub(super) fn new(node: NodeStatus, snapshots: Vec<Option<Box<Snapshot>>>) -> NodeFigures {
+        NodeFigures { node, snapshots }
+    }
+
+    fn answering(&self) -> impl Iterator<Item = (&CoreStatus, &Snapshot)> {
+        let pairs = self.node.cores.iter().zip(&self.snapshots);
+        pairs.filter_map(|(core, snapshot)| Some((core, snapshot.as_deref()?)))
+    }
+
+    fn encode_node(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut info = encoder.encode_descriptor(
+            "ringlog_build",
+            "Version of this build",
+            None,
+            MetricType::Info,
+        )?;
+        info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+        let ready = self.node.obstacles().is_empty();
+        let help = "1 when every core serves and no log has failed";
+        let metric = encoder.encode_descriptor("ringlog_ready", help, None, MetricType::Gauge)?;
+        ConstGauge::new(i64::from(ready)).encode(metric)?;
+        let each = |core: &CoreStatus| u64::from(core.failure().is_some());
+        self.per_core(
+            encoder,
+            "ringlog_log_failed",
+            "1 when the log has closed by a failure",
+            each,
+        )?;
+        let answers =
+            |core: &CoreStatus| u64::from(self.snapshots[usize::from(core.id.0)].is_some());
+        self.per_core(
+            encoder,
+            "ringlog_core_answers",
+            "1 when the core answered this scrape",
+            answers,
+        )?;
+        let depth = |core: &CoreStatus| wide(core.mailbox.depth());
+        self.per_core(
+            encoder,
+            "ringlog_mailbox_depth",
+            "Messages in the core's mailbox",
+            depth,
+        )
+    }
+
+    fn per_core(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        figure: impl Fn(&CoreStatus) -> u64,
+    ) -> fmt::Result {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for core in self.node.cores.iter() {
+            ConstGauge::new(figure(core)).encode(metric.encode_family(&[("core", core.id.0)])?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_cores(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, figure) in COUNTERS {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for core in self.node.cores.iter() {
+                let labels = [("core", core.id.0)];
+                ConstCounter::new(figure(&core.metrics)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        for (name, help, figure) in GAUGES {
+            self.per_core(encoder, name, help, |core| figure(&core.metrics))?;
+        }
+        let help = "Longest time one synchronous step held the core since it started";
+        let name = "ringlog_longest_step_seconds";
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for core in self.node.cores.iter() {
+            let seconds = core.metrics.longest_step_ns.get() as f64 * 1e-9;
+            ConstGauge::new(seconds).encode(metric.encode_family(&[("core", core.id.0)])?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests by Kafka API key";
+        let mut metric =
+            encoder.encode_descriptor("ringlog_requests", help, None, MetricType::Counter)?;
+        for core in self.node.cores.iter() {
+            for key in 0..i16::try_from(API_KEYS).unwrap_or(i16::MAX) {
+                let count = core.metrics.requests(key);
+                if count > 0 {
+                    let labels = (
+                        vec![("core", i64::from(core.id.0))],
+                        vec![("api_key", i64::from(key))],
+                    );
+                    ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+                }
+            }
+        }
+        let help = "Requests and connections that ended badly, by kind";
+        let mut metric =
+            encoder.encode_descriptor("ringlog_errors", help, None, MetricType::Counter)?;
+        for core in self.node.cores.iter() {
+            for kind in ErrorKind::ALL {
+                let labels = ([("core", core.id.0)], [("kind", kind.label())]);
+                let count = core.metrics.errors(kind);
+                ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_logs(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, figure) in LOG_COUNTERS {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (core, snapshot) in self.answering() {
+                let labels = [("core", core.id.0)];
+                ConstCounter::new(figure(snapshot)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        for (name, help, figure) in LOG_GAUGES {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (core, snapshot) in self.answering() {
+                let labels = [("core", core.id.0)];
+                ConstGauge::new(figure(snapshot)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Bytes of blocks by the kind of space they were written into";
+        let name = "ringlog_written_bytes";
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (core, snapshot) in self.answering() {
+            for (space, bytes) in [
+                ("recycled", snapshot.log.written_recycled_bytes),
+                ("prewritten", snapshot.log.written_prewritten_bytes),
+                ("unwritten", snapshot.log.written_unwritten_bytes),
+            ] {
+                let labels = ([("core", core.id.0)], [("space", space)]);
+                ConstCounter::new(bytes).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        self.encode_histograms(encoder)
+    }
+
+    fn encode_histograms(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for row in HISTOGRAMS {
+            let kind = MetricType::Histogram;
+            let mut metric = encoder.encode_descriptor(row.name, row.help, None, kind)?;
+            for (core, snapshot) in self.answering() {
+                let histogram = (row.histogram)(&snapshot.log);
+                let buckets = buckets(histogram, row.bounds.clone(), row.unit);
+                let labels = [("core", core.id.0)];
+                let mut encoder = metric.encode_family(&labels)?;
+                let sum = histogram.sum() as f64 * row.unit;
+                encoder.encode_histogram::<NoLabelSet>(sum, histogram.count(), &buckets, None)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Collector for NodeFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_node(&mut encoder)?;
+        self.encode_cores(&mut encoder)?;
+        self.encode_requests(&mut encoder)?;
+        self.encode_logs(&mut encoder)
+    }
+}
+
+/// A count in memory fits 64 bits.
+fn wide(count: usize) -> u64 {
+    count as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_fall_into_the_bucket_of_the_power_of_two_above_them() {
+        let mut histogram = Histogram::default();
+        for value in [0, 4095, 4096, 5000, 8191, 1 << 24, u64::MAX] {
+            histogram.record(value);
+        }
+        let buckets = buckets(&histogram, 12..=24, 1.0);
+        assert_eq!(buckets.len(), 14);
+        assert_eq!(buckets[0], (4096.0, 2));
+        assert_eq!(buckets[1], (8192.0, 3));
+        assert_eq!(buckets[13], (f64::INFINITY, 2));
+        assert_eq!(buckets.iter().map(|(_, count)| count).sum::<u64>(), 7);
+    }
+}

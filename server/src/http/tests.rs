@@ -1,0 +1,145 @@
+use std::sync::Arc;
+
+use ringlog_types::CoreId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::node::mailbox::{Mailbox, Receiver};
+use crate::node::message::{Message, Snapshot};
+use crate::node::metrics::ErrorKind;
+use crate::node::status::{CoreStatus, Phase};
+
+fn node(cores: u16) -> NodeStatus {
+    let cores = (0..cores)
+        .map(|id| CoreStatus::new(CoreId(id), Arc::new(Mailbox::new(4).unwrap())))
+        .collect();
+    NodeStatus { cores }
+}
+
+async fn start(status: NodeStatus) -> std::net::SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(listener, status));
+    address
+}
+
+async fn get(address: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+fn on_runtime<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+#[test]
+fn readiness_names_what_is_missing_and_health_does_not_depend_on_it() {
+    on_runtime(async {
+        let status = node(2);
+        let address = start(status.clone()).await;
+        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        let answer = get(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("core 1 is recovering"));
+        for core in status.cores.iter() {
+            core.enter(Phase::Serving);
+        }
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        status.cores[1].fail("writing block 7: EIO".to_owned());
+        let answer = get(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("core 1: its log"));
+    });
+}
+
+#[test]
+fn metrics_show_each_core_and_do_not_wait_for_one_that_is_silent() {
+    on_runtime(async {
+        let status = node(2);
+        let mut log = ringlog_storage::log::Stats {
+            blocks: 42,
+            ..Default::default()
+        };
+        log.write_latency.record(100_000);
+        log.write_latency.record(200_000);
+        status.cores[0].enter(Phase::Serving);
+        status.cores[0].metrics.bytes_in.add(1000);
+        status.cores[0].metrics.request(0);
+        status.cores[1].metrics.error(ErrorKind::Malformed);
+        let mut receiver = Receiver::new(Arc::clone(&status.cores[0].mailbox)).unwrap();
+        tokio::spawn(async move {
+            while let Ok(message) = receiver.take().await {
+                if let Message::Snapshot { reply } = message {
+                    let _ = reply.send(Box::new(Snapshot {
+                        log: log.clone(),
+                        blocks_in_flight: 3,
+                        durable: 42,
+                        appended: 44,
+                        pending_bytes: 5,
+                        cached_bytes: 6,
+                        memory_used_bytes: 7,
+                        memory_limit_bytes: 8,
+                        metadata_version: 9,
+                        topics: 1,
+                        partitions: 2,
+                    }));
+                }
+            }
+        });
+        let address = start(status).await;
+        let answer = get(address, "/metrics").await;
+        for line in [
+            "ringlog_bytes_in_total{core=\"0\"} 1000",
+            "ringlog_blocks_total{core=\"0\"} 42",
+            "ringlog_blocks_in_flight{core=\"0\"} 3",
+            "ringlog_requests_total{core=\"0\",api_key=\"0\"} 1",
+            "ringlog_errors_total{core=\"1\",kind=\"malformed\"} 1",
+            "ringlog_core_answers{core=\"0\"} 1",
+            "ringlog_core_answers{core=\"1\"} 0",
+            "ringlog_commit_write_seconds_count{core=\"0\"} 2",
+            "ringlog_written_bytes_total{core=\"0\",space=\"recycled\"} 0",
+            "ringlog_build_info{version=",
+        ] {
+            assert!(answer.contains(line), "{line} is missing in:\n{answer}");
+        }
+        let last = |line: &&str| {
+            line.starts_with("ringlog_commit_write_seconds_bucket") && line.contains("+Inf")
+        };
+        assert!(
+            answer
+                .lines()
+                .find(last)
+                .is_some_and(|line| line.ends_with(" 2")),
+            "{answer}"
+        );
+    });
+}
+
+#[test]
+fn a_silent_connection_gives_its_place_back() {
+    on_runtime(async {
+        let socket = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let idle = Duration::from_millis(100);
+        tokio::spawn(serve_limited(Limited::new(socket, 1, idle), node(1)));
+        // Takes the only place and says nothing; the request behind it is answered all the same.
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        let answered = tokio::time::timeout(Duration::from_secs(30), get(address, "/healthz"));
+        assert!(
+            answered
+                .await
+                .expect("a place becomes free")
+                .starts_with("HTTP/1.1 200")
+        );
+        let mut rest = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(30), silent.read_to_end(&mut rest));
+        assert!(closed.await.is_ok(), "the silent connection is closed");
+    });
+}

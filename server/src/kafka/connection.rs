@@ -1,0 +1,478 @@
+//! One connection: requests in, answers out, in the same order.
+//!
+//! ```text
+//!            receive                       queue                     respond
+//! socket ──► frames ─ Produce: append ──► [ … answers … ] ──► durable? ─ handle ──► socket
+//!                   ─ others ───────────►
+//! ```
+//!
+//! Two halves of one task. `receive` reads requests and appends what Produce brings at once, so
+//! that the next is read while the first is being written; everything else waits in the queue
+//! until the answers before it are sent. Invariants: answers leave in the order of their
+//! requests; none leaves before what it acknowledges is durable; the queue is bounded, and when
+//! it is full nothing more is read.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::pin;
+
+use bytes::Bytes;
+use kafka_protocol::messages::ApiKey;
+use ringlog_storage::log::FRAME_HEADROOM_BYTES;
+use ringlog_types::Sequence;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::answer::{Answer, Outgoing};
+use super::complaints::complain;
+use super::decode::RequestError;
+use super::frame::{Frame, FrameError, Frames};
+use super::limits::{LEAST_SENT_BYTES, PENDING_ANSWERS, PENDING_REQUEST_BYTES, STEP_BYTES};
+use super::patience::Patience;
+use super::produce::{self, Produced, Received};
+use super::request::{HeaderError, RequestHeader};
+use super::{api_versions, dispatch};
+use crate::node::core::CoreHandle;
+use crate::node::metrics::ErrorKind;
+use crate::node::waiters::Signal;
+
+/// Pieces of an answer that leave with one system call.
+const PIECES: usize = 64;
+
+/// Serves a connection until it ends.
+///
+/// Cancellation: what was appended becomes durable all the same; answers are lost.
+pub async fn serve(stream: TcpStream, peer: SocketAddr, core: CoreHandle) {
+    let connection = Connection {
+        stream,
+        peer,
+        core,
+        queue: RefCell::default(),
+        pushed: Signal::default(),
+        popped: Signal::default(),
+        left: Cell::new(false),
+        leaving: Notify::new(),
+    };
+    let error = connection.run().await.err();
+    if let Some(error) = error {
+        connection.report(&error);
+    }
+}
+
+/// Why a connection is closed.
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    #[error("closing: {0}")]
+    Frame(#[from] FrameError),
+    #[error("closing: {0}")]
+    Header(#[from] HeaderError),
+    #[error("closing: {key:?} version {version}: {error}")]
+    Request {
+        key: ApiKey,
+        version: i16,
+        error: RequestError,
+    },
+    /// Kafka's way to tell a producer that asked for no answers.
+    #[error("closing: a Produce request with acks=0 was refused: {0}")]
+    SilentRefusal(String),
+    #[error("closing: the client took less than {LEAST_SENT_BYTES} bytes of an answer within {} ms (frame_timeout_ms)", .0.as_millis())]
+    SlowReader(std::time::Duration),
+    #[error("closing: sending failed: {0}")]
+    Send(io::Error),
+}
+
+/// Counts a request from its arrival until its answer is made, however that ends.
+struct InProgress(CoreHandle);
+
+impl InProgress {
+    fn new(core: &CoreHandle) -> InProgress {
+        core.metrics().requests_in_progress.add(1);
+        InProgress(core.clone())
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.metrics().requests_in_progress.sub(1);
+    }
+}
+
+/// A request whose answer is due.
+enum Pending {
+    /// Its records are in the log.
+    Produced(RequestHeader, Box<Produced>),
+    /// Handled when its turn comes.
+    Request(RequestHeader, Bytes),
+    /// Answered.
+    Ready(Answer),
+}
+
+#[derive(Default)]
+struct Queue {
+    pending: VecDeque<(Pending, InProgress)>,
+    /// Bytes of the requests in it.
+    request_bytes: usize,
+    /// Nothing is added any more.
+    is_finished: bool,
+}
+
+/// What the head of the queue waits for.
+enum Head {
+    /// A request.
+    Nothing,
+    /// This block.
+    Durable(Sequence),
+    /// Its turn.
+    Turn,
+    /// No request comes any more.
+    End,
+}
+
+struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    core: CoreHandle,
+    queue: RefCell<Queue>,
+    /// To `respond`: something is in the queue.
+    pushed: Signal,
+    /// To `receive`: something left it.
+    popped: Signal,
+    /// The client sends nothing more.
+    left: Cell<bool>,
+    leaving: Notify,
+}
+
+impl Connection {
+    async fn run(&self) -> Result<(), ConnectionError> {
+        let mut receive = pin!(self.receive());
+        let mut respond = pin!(self.respond());
+        let mut received: Option<Result<(), ConnectionError>> = None;
+        loop {
+            tokio::select! {
+                biased;
+                responded = &mut respond => {
+                    return match received {
+                        Some(Err(error)) => Err(error),
+                        _ => responded,
+                    };
+                }
+                result = &mut receive, if received.is_none() => {
+                    // What was asked before is answered still, unless nobody can hear it.
+                    if let Err(error @ ConnectionError::Frame(FrameError::Io(_))) = result {
+                        return Err(error);
+                    }
+                    received = Some(result);
+                    self.finish();
+                }
+            }
+        }
+    }
+
+    /// Reads requests until the client has no more, or one is bad.
+    async fn receive(&self) -> Result<(), ConnectionError> {
+        let mut frames = Frames::new(&self.core);
+        let mut drained = pin!(self.core.drained());
+        loop {
+            self.room().await;
+            let is_idle = || self.queue.borrow().pending.is_empty();
+            let next = frames.next(&self.stream, &self.core, is_idle, drained.as_mut());
+            let Some(frame) = next.await? else {
+                return Ok(());
+            };
+            match frame {
+                Frame::Small(range) => {
+                    let bytes = frames.small(range);
+                    if let Some(header) = self.header(bytes)? {
+                        if header.api.key == ApiKey::Produce {
+                            self.produce(header, header.body_at, Received::Small(bytes))
+                                .await?;
+                        } else {
+                            self.push(Pending::Request(header, Bytes::copy_from_slice(bytes)));
+                        }
+                    }
+                }
+                Frame::Large { memory, end } => {
+                    let bytes = &memory[FRAME_HEADROOM_BYTES..end];
+                    if let Some(header) = self.header(bytes)? {
+                        if header.api.key == ApiKey::Produce {
+                            let body_at = FRAME_HEADROOM_BYTES + header.body_at;
+                            let received = Received::Large { frame: memory, end };
+                            self.produce(header, body_at, received).await?;
+                        } else {
+                            self.push(Pending::Request(header, Bytes::copy_from_slice(bytes)));
+                        }
+                    }
+                }
+            }
+            if self.core.is_draining() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads a request's header; answers here what has an answer without more of it.
+    fn header(&self, bytes: &[u8]) -> Result<Option<RequestHeader>, ConnectionError> {
+        match RequestHeader::parse(bytes) {
+            Ok(header) => {
+                self.core.metrics().request(header.api.key as i16);
+                Ok(Some(header))
+            }
+            Err(error @ HeaderError::UnsupportedApiVersions { correlation_id, .. }) => {
+                self.core.metrics().request(ApiKey::ApiVersions as i16);
+                complain(&self.core, self.peer, ErrorKind::UnsupportedApi, error);
+                self.push(Pending::Ready(api_versions::unsupported(correlation_id)));
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn produce(
+        &self,
+        header: RequestHeader,
+        body_at: usize,
+        received: Received<'_>,
+    ) -> Result<(), ConnectionError> {
+        let produced =
+            produce::handle(&self.core, self.peer, header.version, body_at, received).await;
+        let produced = produced.map_err(|error| ConnectionError::Request {
+            key: header.api.key,
+            version: header.version,
+            error: error.into(),
+        })?;
+        if !produced.is_silent {
+            self.push(Pending::Produced(header, Box::new(produced)));
+            return Ok(());
+        }
+        match produced.refusal() {
+            None => Ok(()),
+            Some(refusal) => Err(ConnectionError::SilentRefusal(refusal.message.to_string())),
+        }
+    }
+
+    /// Waits until the queue has room for another request.
+    async fn room(&self) {
+        std::future::poll_fn(|cx| {
+            if self.queue.borrow().has_room() {
+                return std::task::Poll::Ready(());
+            }
+            // Raised before it was looked at: look again.
+            match self.popped.poll_raised(cx) {
+                std::task::Poll::Ready(()) => {
+                    cx.waker().wake_by_ref();
+                    std::task::Poll::Pending
+                }
+                std::task::Poll::Pending => std::task::Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    fn push(&self, pending: Pending) {
+        let mut queue = self.queue.borrow_mut();
+        queue.request_bytes += pending.request_bytes();
+        queue
+            .pending
+            .push_back((pending, InProgress::new(&self.core)));
+        drop(queue);
+        self.pushed.raise();
+    }
+
+    fn pop(&self) -> Option<(Pending, InProgress)> {
+        let mut queue = self.queue.borrow_mut();
+        let pending = queue.pending.pop_front()?;
+        queue.request_bytes -= pending.0.request_bytes();
+        if queue.pending.is_empty() {
+            // An idle connection holds no buffer.
+            queue.pending = VecDeque::new();
+        }
+        drop(queue);
+        self.popped.raise();
+        Some(pending)
+    }
+
+    /// Nothing more is received.
+    fn finish(&self) {
+        self.queue.borrow_mut().is_finished = true;
+        self.left.set(true);
+        self.leaving.notify_waiters();
+        self.pushed.raise();
+    }
+
+    /// Waits until the client sends nothing more, or the node stops.
+    async fn leaving(&self) {
+        let notified = self.leaving.notified();
+        if self.left.get() {
+            return;
+        }
+        tokio::select! {
+            () = notified => {}
+            () = self.core.drained() => {}
+        }
+    }
+
+    /// Sends answers until no request is left.
+    async fn respond(&self) -> Result<(), ConnectionError> {
+        let timeout = self.core.settings().frame_timeout;
+        let mut patience = Patience::new(timeout);
+        let mut durable = Sequence::NONE;
+        let mut out = Answer::default();
+        loop {
+            let head = self.queue.borrow().head();
+            let is_ready = matches!(head, Head::Durable(sequence) if sequence <= durable);
+            if !out.is_empty() && (!is_ready || out.len() >= STEP_BYTES) {
+                self.send(std::mem::take(&mut out), &mut patience).await?;
+                continue;
+            }
+            match head {
+                Head::End => return Ok(()),
+                Head::Nothing => std::future::poll_fn(|cx| self.pushed.poll_raised(cx)).await,
+                Head::Durable(sequence) if sequence <= durable => {
+                    if let Some((Pending::Produced(header, produced), _)) = self.pop() {
+                        encode(&header, &produced, &mut out);
+                    }
+                }
+                Head::Durable(sequence) => match self.core.durable(sequence).await {
+                    // More than this block may be durable by now: its answers leave together.
+                    Ok(()) => durable = self.core.with(|core| core.log.durable()),
+                    Err(failure) => {
+                        if let Some((Pending::Produced(header, mut produced), _)) = self.pop() {
+                            produced.fail(&failure.to_string());
+                            encode(&header, &produced, &mut out);
+                        }
+                    }
+                },
+                Head::Turn => out = self.turn().await?,
+            }
+        }
+    }
+
+    /// Handles the request at the head of the queue.
+    async fn turn(&self) -> Result<Answer, ConnectionError> {
+        match self.pop() {
+            Some((Pending::Ready(answer), _)) => Ok(answer),
+            Some((Pending::Request(header, frame), _in_progress)) => {
+                // Boxed: only what is handled takes memory, not every connection.
+                let answer =
+                    dispatch::answer(&self.core, self.peer, &header, &frame, self.leaving());
+                let answer = Box::pin(answer).await;
+                let (key, version) = (header.api.key, header.version);
+                answer.map_err(|error| ConnectionError::Request {
+                    key,
+                    version,
+                    error,
+                })
+            }
+            Some((Pending::Produced(..), _)) | None => Ok(Answer::default()),
+        }
+    }
+
+    /// Sends an answer, in steps of the core. A client that does not take it in time is given up.
+    async fn send(&self, answer: Answer, patience: &mut Patience) -> Result<(), ConnectionError> {
+        let timeout = self.core.settings().frame_timeout;
+        let mut outgoing = Outgoing::new(answer);
+        let mut deadline = Instant::now() + timeout;
+        let mut left_before = outgoing.left();
+        let mut unpaused_bytes = 0;
+        while outgoing.left() > 0 {
+            match self.try_send(&outgoing) {
+                Ok(0) => return Err(ConnectionError::Send(io::ErrorKind::WriteZero.into())),
+                Ok(count) => {
+                    outgoing.sent(count);
+                    self.core.metrics().sent_bytes.add(count as u64);
+                    unpaused_bytes += count;
+                    if unpaused_bytes >= STEP_BYTES && outgoing.left() > 0 {
+                        unpaused_bytes = 0;
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::select! {
+                        biased;
+                        writable = self.stream.writable() => {
+                            writable.map_err(ConnectionError::Send)?;
+                        }
+                        () = patience.until(deadline) => {
+                            if left_before - outgoing.left() < LEAST_SENT_BYTES {
+                                return Err(ConnectionError::SlowReader(timeout));
+                            }
+                            left_before = outgoing.left();
+                            deadline = Instant::now() + timeout;
+                        }
+                    }
+                }
+                Err(error) => return Err(ConnectionError::Send(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn try_send(&self, outgoing: &Outgoing) -> io::Result<usize> {
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        let used = outgoing.gather(&mut pieces, STEP_BYTES);
+        self.stream.try_write_vectored(&pieces[..used])
+    }
+
+    /// Says why the connection is closed.
+    fn report(&self, error: &ConnectionError) {
+        let kind = match error {
+            ConnectionError::Frame(
+                FrameError::Length { .. } | FrameError::ControlLength { .. },
+            ) => ErrorKind::FrameLength,
+            ConnectionError::Frame(FrameError::CutOff { .. }) => ErrorKind::Disconnected,
+            ConnectionError::Frame(FrameError::Stalled { .. }) | ConnectionError::SlowReader(_) => {
+                ErrorKind::Timeout
+            }
+            ConnectionError::Header(HeaderError::Malformed(_))
+            | ConnectionError::Request { .. } => ErrorKind::Malformed,
+            ConnectionError::Header(_) => ErrorKind::UnsupportedApi,
+            ConnectionError::SilentRefusal(_) => ErrorKind::InvalidBatch,
+            // Clients come and go: counted, and a line only for who looks for it.
+            ConnectionError::Frame(FrameError::Idle { .. }) => {
+                return self.note(ErrorKind::Timeout, error);
+            }
+            ConnectionError::Frame(FrameError::Io(_)) | ConnectionError::Send(_) => {
+                return self.note(ErrorKind::Disconnected, error);
+            }
+        };
+        complain(&self.core, self.peer, kind, error);
+    }
+
+    fn note(&self, kind: ErrorKind, error: &ConnectionError) {
+        self.core.metrics().error(kind);
+        tracing::debug!(core = %self.core.id(), peer = %self.peer, kind = kind.label(), "{error}");
+    }
+}
+
+impl Pending {
+    fn request_bytes(&self) -> usize {
+        match self {
+            Pending::Request(_, frame) => frame.len(),
+            Pending::Produced(..) | Pending::Ready(_) => 0,
+        }
+    }
+}
+
+impl Queue {
+    fn has_room(&self) -> bool {
+        self.pending.len() < PENDING_ANSWERS && self.request_bytes < PENDING_REQUEST_BYTES
+    }
+
+    fn head(&self) -> Head {
+        match self.pending.front() {
+            None if self.is_finished => Head::End,
+            None => Head::Nothing,
+            Some((Pending::Produced(_, produced), _)) => Head::Durable(produced.sequence),
+            Some((Pending::Request(..) | Pending::Ready(_), _)) => Head::Turn,
+        }
+    }
+}
+
+fn encode(header: &RequestHeader, produced: &Produced, out: &mut Answer) {
+    let begun = out.begin(header);
+    produced.answer.encode(out.body(), header.version);
+    out.finish(begun);
+}

@@ -1,0 +1,82 @@
+//! From a request to its answer, for every API but Produce (whose requests are handled as they
+//! arrive, see [`super::connection`]): decode → command → answer.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use kafka_protocol::messages::ApiKey;
+
+use super::answer::Answer;
+use super::decode::{RequestError, decode};
+use super::request::RequestHeader;
+use super::{
+    api_versions, create_partitions, create_topics, delete_topics, describe_cluster,
+    describe_configs, fetch, init_producer_id, list_offsets, metadata,
+};
+use crate::node::core::CoreHandle;
+
+/// Answers a request. `leaving` ends waits early.
+///
+/// Cancellation: what was asked of the node is done all the same.
+///
+/// # Errors
+/// When the request is malformed: the connection is closed.
+pub async fn answer(
+    core: &CoreHandle,
+    peer: SocketAddr,
+    header: &RequestHeader,
+    frame: &Bytes,
+    leaving: impl Future<Output = ()>,
+) -> Result<Answer, RequestError> {
+    let version = header.version;
+    match header.api.key {
+        ApiKey::Fetch => Ok(fetch::handle(core, peer, header, frame, leaving).await?),
+        ApiKey::ListOffsets => {
+            let request = decode(header, frame, list_offsets::FIELDS)?;
+            of(header, &list_offsets::handle(core, version, request).await)
+        }
+        ApiKey::Metadata => {
+            let request = decode(header, frame, metadata::FIELDS)?;
+            of(header, &metadata::handle(core, version, request).await)
+        }
+        ApiKey::ApiVersions => {
+            let request = decode(header, frame, api_versions::FIELDS)?;
+            of(header, &api_versions::handle(version, &request))
+        }
+        ApiKey::CreateTopics => {
+            let request = decode(header, frame, create_topics::FIELDS)?;
+            of(header, &create_topics::handle(core, version, request).await)
+        }
+        ApiKey::DeleteTopics => {
+            let request = decode(header, frame, delete_topics::FIELDS)?;
+            of(header, &delete_topics::handle(core, version, request).await)
+        }
+        ApiKey::InitProducerId => {
+            let request = decode(header, frame, init_producer_id::FIELDS)?;
+            of(header, &init_producer_id::handle(core, request).await)
+        }
+        ApiKey::DescribeConfigs => {
+            let request = decode(header, frame, describe_configs::FIELDS)?;
+            of(
+                header,
+                &describe_configs::handle(core, version, request).await,
+            )
+        }
+        ApiKey::CreatePartitions => {
+            let request = decode(header, frame, create_partitions::FIELDS)?;
+            of(header, &create_partitions::handle(core, request).await)
+        }
+        ApiKey::DescribeCluster => {
+            let request = decode(header, frame, describe_cluster::FIELDS)?;
+            of(header, &describe_cluster::handle(core, &request))
+        }
+        key => unreachable!("{key:?} is in the table of APIs and has no handler here"),
+    }
+}
+
+fn of(
+    header: &RequestHeader,
+    body: &impl kafka_protocol::protocol::Encodable,
+) -> Result<Answer, RequestError> {
+    Ok(Answer::of(header, body)?)
+}

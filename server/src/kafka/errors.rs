@@ -1,0 +1,118 @@
+//! From what went wrong inside to what the protocol calls it: the one table. Also which counter
+//! an error belongs to.
+
+use kafka_protocol::error::ResponseError;
+use ringlog_engine::partitions::ProduceError;
+use ringlog_engine::topics::TopicError;
+use ringlog_storage::log::AppendError;
+use ringlog_types::batch::BatchError;
+
+use super::records::OpenError;
+use crate::node::append::ProduceFailure;
+use crate::node::message::ControlError;
+use crate::node::metrics::ErrorKind;
+
+/// A batch that fails its checks, as Kafka answers it for Produce since version 3.
+#[must_use]
+pub fn of_batch(error: &BatchError) -> ResponseError {
+    match error {
+        BatchError::CrcMismatch { .. }
+        | BatchError::InvalidLength { .. }
+        | BatchError::UnknownMagic { .. } => ResponseError::CorruptMessage,
+        BatchError::UnknownCompression { .. } => ResponseError::UnsupportedCompressionType,
+        // Old formats too: since Kafka 2.x a batch of magic 0 or 1 is an invalid record, where
+        // earlier brokers converted it.
+        _ => ResponseError::InvalidRecord,
+    }
+}
+
+/// A batch that had to be opened and could not be.
+#[must_use]
+pub fn of_opening(error: &OpenError) -> ResponseError {
+    match error {
+        OpenError::Batch(error) => of_batch(error),
+        OpenError::Codec(_) => ResponseError::CorruptMessage,
+        OpenError::TooLarge { .. } | OpenError::Record { .. } => ResponseError::InvalidRecord,
+    }
+}
+
+/// A batch that was refused before or by the log.
+#[must_use]
+pub fn of_produce(failure: &ProduceFailure) -> ResponseError {
+    match failure {
+        ProduceFailure::Producer(error) => of_producer(error),
+        ProduceFailure::Log(error) => of_append(error),
+    }
+}
+
+fn of_producer(error: &ProduceError) -> ResponseError {
+    match error {
+        ProduceError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
+        ProduceError::DuplicateSequence { .. } => ResponseError::DuplicateSequenceNumber,
+        ProduceError::InvalidProducerEpoch { .. } => ResponseError::InvalidProducerEpoch,
+        ProduceError::NotInTransaction { .. } => ResponseError::InvalidTxnState,
+        _ => ResponseError::InvalidRecord,
+    }
+}
+
+fn of_append(error: &AppendError) -> ResponseError {
+    match error {
+        AppendError::TooLarge { .. } => ResponseError::MessageTooLarge,
+        // Clients try again, without asking for metadata first.
+        AppendError::Busy => ResponseError::RequestTimedOut,
+        // Clients try again until space returns, or another broker leads.
+        _ => ResponseError::KafkaStorageError,
+    }
+}
+
+/// A change to the topics that was refused.
+#[must_use]
+pub fn of_topic(error: &TopicError) -> ResponseError {
+    match error {
+        TopicError::Exists { .. } => ResponseError::TopicAlreadyExists,
+        TopicError::UnknownTopic { .. } => ResponseError::UnknownTopicOrPartition,
+        TopicError::InvalidName { .. } | TopicError::Collides { .. } => {
+            ResponseError::InvalidTopicException
+        }
+        TopicError::InvalidPartitions { .. } => ResponseError::InvalidPartitions,
+        TopicError::InvalidConfig { .. } => ResponseError::InvalidConfig,
+        TopicError::TooManyPending { .. } => ResponseError::ThrottlingQuotaExceeded,
+        // Limits of the node.
+        _ => ResponseError::PolicyViolation,
+    }
+}
+
+/// A control command that was not carried out.
+#[must_use]
+pub fn of_control(error: &ControlError) -> ResponseError {
+    match error {
+        ControlError::Topic(error) => of_topic(error),
+        ControlError::Refused { .. } => ResponseError::ThrottlingQuotaExceeded,
+        ControlError::Stopping => ResponseError::BrokerNotAvailable,
+        _ => ResponseError::KafkaStorageError,
+    }
+}
+
+/// Where an error is counted.
+#[must_use]
+pub fn kind_of(code: ResponseError) -> ErrorKind {
+    match code {
+        ResponseError::UnknownTopicOrPartition
+        | ResponseError::UnknownTopicId
+        | ResponseError::OffsetOutOfRange => ErrorKind::UnknownPartition,
+        ResponseError::NotLeaderOrFollower
+        | ResponseError::FencedLeaderEpoch
+        | ResponseError::UnknownLeaderEpoch => ErrorKind::NotLeader,
+        ResponseError::OutOfOrderSequenceNumber
+        | ResponseError::DuplicateSequenceNumber
+        | ResponseError::InvalidProducerEpoch => ErrorKind::ProducerSequence,
+        ResponseError::KafkaStorageError => ErrorKind::StorageFailed,
+        ResponseError::RequestTimedOut
+        | ResponseError::ThrottlingQuotaExceeded
+        | ResponseError::BrokerNotAvailable => ErrorKind::Refused,
+        ResponseError::UnsupportedVersion
+        | ResponseError::InvalidRequest
+        | ResponseError::InvalidRequiredAcks => ErrorKind::Malformed,
+        _ => ErrorKind::InvalidBatch,
+    }
+}

@@ -1,0 +1,147 @@
+//! Fetch: record batches by reference, from memory or from disk; waits until there are enough.
+//!
+//! Invariants: only what is durable is served; the first batch found is served even when it is
+//! larger than the client allows, so that every consumer gets on; an answer holds about
+//! [`limits::FETCH_ANSWER_BYTES`] at most. There are no fetch sessions (KIP-227): as a broker
+//! whose session cache has no room, this answers full fetches without giving out a session.
+//!
+//! [`limits::FETCH_ANSWER_BYTES`]: super::limits::FETCH_ANSWER_BYTES
+
+mod read;
+pub mod request;
+pub mod response;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use kafka_protocol::error::ResponseError;
+use ringlog_types::PartitionId;
+use tokio::time::Instant;
+
+use self::read::{Reading, read};
+use self::request::FetchRequest;
+use self::response::FetchAnswer;
+use super::answer::Answer;
+use super::complaints::complain;
+use super::errors;
+use super::limits::FETCH_ANSWER_BYTES;
+use super::request::RequestHeader;
+use super::wire::WireError;
+use crate::node::core::CoreHandle;
+use crate::node::metrics::ErrorKind;
+
+/// Longest wait, whatever the client asks for.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// Answers a request. Ends its wait when `leaving` does: the client has left, or the node stops.
+///
+/// Cancellation: nothing is kept.
+///
+/// # Errors
+/// When the request is malformed.
+pub async fn handle(
+    core: &CoreHandle,
+    peer: SocketAddr,
+    header: &RequestHeader,
+    frame: &[u8],
+    leaving: impl Future<Output = ()>,
+) -> Result<Answer, WireError> {
+    let request = FetchRequest::parse(frame, header.body_at, header.version)?;
+    if !request.is_full() {
+        let error = Some(ResponseError::FetchSessionIdNotFound);
+        return Ok(FetchAnswer {
+            error,
+            ..FetchAnswer::default()
+        }
+        .encode(header));
+    }
+    let reading = tokio::select! {
+        biased;
+        reading = wait_and_read(core, &request) => reading,
+        () = leaving => read(core, &request).await,
+    };
+    let metrics = core.metrics();
+    metrics.bytes_out.add(reading.bytes as u64);
+    metrics.batches_out.add(reading.batches as u64);
+    complain_of_refusals(core, peer, &request, &reading);
+    let Reading {
+        partitions,
+        endpoints,
+        ..
+    } = reading;
+    let answer = FetchAnswer {
+        error: None,
+        topics: request.topics,
+        partitions,
+        endpoints,
+    };
+    Ok(answer.encode(header))
+}
+
+/// Reads until there is enough, something to tell at once, or no time left.
+async fn wait_and_read(core: &CoreHandle, request: &FetchRequest) -> Reading {
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let deadline = Instant::now() + wait.min(LONGEST_WAIT);
+    let enough = usize::try_from(request.min_bytes)
+        .unwrap_or(0)
+        .min(FETCH_ANSWER_BYTES);
+    let mut watched: Option<Vec<PartitionId>> = None;
+    loop {
+        // Registered before the partitions are read, so that nothing moves unseen in between.
+        let progress = watched
+            .as_deref()
+            .map(|partitions| core.progress(partitions));
+        let reading = read(core, request).await;
+        if reading.is_refused || reading.bytes >= enough || reading.readable.is_empty() {
+            return reading;
+        }
+        let is_late = Instant::now() >= deadline;
+        match reading.pending {
+            // The records are there, only not in memory: the client's time does not count.
+            Some(ticket) if reading.bytes == 0 || !is_late => core.reads_done(ticket).await,
+            _ if is_late => return reading,
+            _ => match progress {
+                None => watched = Some(reading.readable),
+                Some(progress) => {
+                    // Late or not, what is there then is read once more.
+                    let _ = tokio::time::timeout_at(deadline, progress).await;
+                }
+            },
+        }
+    }
+}
+
+fn complain_of_refusals(
+    core: &CoreHandle,
+    peer: SocketAddr,
+    request: &FetchRequest,
+    reading: &Reading,
+) {
+    if !reading.is_refused {
+        return;
+    }
+    let mut partitions = reading.partitions.iter();
+    for (topic, count) in &request.topics {
+        for partition in partitions.by_ref().take(*count) {
+            let Err(refusal) = &partition.outcome else {
+                continue;
+            };
+            match errors::kind_of(refusal.code) {
+                // How clients find the leader and the bounds of a partition: nothing is wrong.
+                kind @ ErrorKind::NotLeader => core.metrics().error(kind),
+                _ if refusal.code == ResponseError::OffsetOutOfRange => {}
+                kind => {
+                    let (index, code, cause) = (partition.index, refusal.code, &refusal.cause);
+                    complain(
+                        core,
+                        peer,
+                        kind,
+                        format_args!(
+                            "Fetch of topic {topic} partition {index} refused: {code:?}: {cause}"
+                        ),
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Opens a stored batch, compressed or not, to read when and where its records are: for the last
+//! step of a lookup by timestamp, and for a batch whose producer left the maximum timestamp out.
+//! Nothing else ever opens a batch.
+//!
+//! Invariants: decompressed bytes flow through a small window and are never gathered, so that a
+//! bomb costs time and no memory; the time is bounded by [`OPENED_BATCH_BYTES`] and is spent in
+//! steps, between which other tasks of the core run.
+
+use std::io::{self, Read};
+
+use flate2::bufread::MultiGzDecoder;
+use ringlog_types::batch::{BatchError, BatchHeader, Compression, HEADER_BYTES};
+
+use super::limits::{OPENED_BATCH_BYTES, STEP_BYTES};
+
+/// When and where a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// Counted from the batch's base offset.
+    pub offset_delta: i32,
+    /// Milliseconds.
+    pub timestamp_ms: i64,
+}
+
+/// Why a batch cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its header is not one.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The bytes are not what the codec makes.
+    #[error("its records cannot be decompressed: {0}")]
+    Codec(io::Error),
+    /// It grows beyond what is opened.
+    #[error("its records have more than {limit_bytes} bytes when decompressed")]
+    TooLarge {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// A record is malformed.
+    #[error("record {index} cannot be read")]
+    Record {
+        /// Which.
+        index: i32,
+    },
+}
+
+/// The largest timestamp of a batch's records and the first record that has it. The header's
+/// own maximum is not looked at.
+///
+/// Cancellation: nothing is kept.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn latest(batch: &[u8]) -> Result<RecordPlace, OpenError> {
+    let mut latest: Option<RecordPlace> = None;
+    each(batch, |place| {
+        if latest.is_none_or(|latest| latest.timestamp_ms < place.timestamp_ms) {
+            latest = Some(place);
+        }
+        true
+    })
+    .await?;
+    latest.ok_or(OpenError::Record { index: 0 })
+}
+
+/// The first record at or after a time.
+///
+/// Cancellation: nothing is kept.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn first_at_or_after(
+    batch: &[u8],
+    timestamp_ms: i64,
+) -> Result<Option<RecordPlace>, OpenError> {
+    let mut found = None;
+    each(batch, |place| {
+        if place.timestamp_ms >= timestamp_ms {
+            found = Some(place);
+        }
+        found.is_none()
+    })
+    .await?;
+    Ok(found)
+}
+
+/// Calls `visit` with each record until it says `false`.
+async fn each(batch: &[u8], mut visit: impl FnMut(RecordPlace) -> bool) -> Result<(), OpenError> {
+    let header = BatchHeader::parse(batch)?;
+    let mut source = Bounded::new(
+        decoder(&header, &batch[HEADER_BYTES..])?,
+        OPENED_BATCH_BYTES,
+    );
+    let mut next_pause = STEP_BYTES as u64;
+    for index in 0..header.record_count {
+        let (place, mut rest) = record(&mut source, index, &header)?;
+        if !visit(place) {
+            return Ok(());
+        }
+        while rest > 0 || source.taken >= next_pause {
+            let step = rest.min(next_pause.saturating_sub(source.taken));
+            source.skip(step)?;
+            rest -= step;
+            if source.taken >= next_pause {
+                next_pause = source.taken + STEP_BYTES as u64;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn decoder<'a>(header: &BatchHeader, payload: &'a [u8]) -> Result<Box<dyn Read + 'a>, OpenError> {
+    Ok(match header.compression()? {
+        Compression::None => Box::new(payload),
+        Compression::Gzip => Box::new(MultiGzDecoder::new(payload)),
+        Compression::Snappy => Box::new(Snappy::new(payload)),
+        Compression::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(payload)),
+        Compression::Zstd => {
+            Box::new(zstd::stream::read::Decoder::with_buffer(payload).map_err(OpenError::Codec)?)
+        }
+    })
+}
+
+/// Reads what is wanted of a record, and says how many bytes of it are left.
+fn record(
+    source: &mut Bounded<'_>,
+    index: i32,
+    header: &BatchHeader,
+) -> Result<(RecordPlace, u64), OpenError> {
+    let bad = || OpenError::Record { index };
+    let length = source
+        .varint()?
+        .and_then(|length| u64::try_from(length).ok());
+    let length = length.ok_or_else(bad)?;
+    let start = source.taken;
+    let _attributes = source.byte()?;
+    let timestamp_delta = source.varint()?.ok_or_else(bad)?;
+    let offset_delta = source.varint()?.and_then(|delta| i32::try_from(delta).ok());
+    let offset_delta = offset_delta.ok_or_else(bad)?;
+    let rest = length.checked_sub(source.taken - start).ok_or_else(bad)?;
+    let timestamp_ms = header.base_timestamp.wrapping_add(timestamp_delta);
+    Ok((
+        RecordPlace {
+            offset_delta,
+            timestamp_ms,
+        },
+        rest,
+    ))
+}
+
+/// Reads a byte stream up to a limit.
+struct Bounded<'a> {
+    source: Box<dyn Read + 'a>,
+    window: Box<[u8]>,
+    /// What of the window was read and not taken.
+    ready: std::ops::Range<usize>,
+    taken: u64,
+    limit_bytes: u64,
+}
+
+const WINDOW_BYTES: usize = 16 << 10;
+
+impl<'a> Bounded<'a> {
+    fn new(source: Box<dyn Read + 'a>, limit_bytes: u64) -> Bounded<'a> {
+        let window = vec![0; WINDOW_BYTES].into();
+        Bounded {
+            source,
+            window,
+            ready: 0..0,
+            taken: 0,
+            limit_bytes,
+        }
+    }
+
+    /// Makes sure that a byte is ready.
+    fn fill(&mut self) -> Result<(), OpenError> {
+        while self.ready.is_empty() {
+            if self.taken >= self.limit_bytes {
+                return Err(OpenError::TooLarge {
+                    limit_bytes: self.limit_bytes,
+                });
+            }
+            let count = match self.source.read(&mut self.window) {
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => Ok(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            self.ready = 0..count.map_err(OpenError::Codec)?;
+        }
+        Ok(())
+    }
+
+    fn byte(&mut self) -> Result<u8, OpenError> {
+        self.fill()?;
+        let byte = self.window[self.ready.start];
+        self.ready.start += 1;
+        self.taken += 1;
+        Ok(byte)
+    }
+
+    fn skip(&mut self, mut count: u64) -> Result<(), OpenError> {
+        while count > 0 {
+            self.fill()?;
+            let step = usize::try_from(count)
+                .unwrap_or(usize::MAX)
+                .min(self.ready.len());
+            self.ready.start += step;
+            self.taken += step as u64;
+            count -= step as u64;
+        }
+        Ok(())
+    }
+
+    /// A zigzag integer of up to 64 bits; `None` when it is longer.
+    fn varint(&mut self) -> Result<Option<i64>, OpenError> {
+        let mut value = 0u64;
+        for index in 0..10 {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if byte < 0x80 {
+                return Ok(Some((value >> 1) as i64 ^ -((value & 1) as i64)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Snappy as Kafka clients write it: the framing of xerial's Java library, or (some C clients)
+/// one raw block.
+///
+/// ```text
+/// 82 "SNAPPY" 00, version i32, compatible version i32, { length i32, raw block }*
+/// ```
+struct Snappy<'a> {
+    framed: bool,
+    rest: &'a [u8],
+    block: Vec<u8>,
+    at: usize,
+}
+
+const XERIAL_MAGIC: &[u8] = &[0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
+const XERIAL_HEADER_BYTES: usize = 16;
+
+/// Largest decompressed block. Writers make blocks of 32 KiB, or one block of the whole batch.
+const SNAPPY_BLOCK_BYTES: usize = 16 << 20;
+
+impl<'a> Snappy<'a> {
+    fn new(payload: &'a [u8]) -> Snappy<'a> {
+        let framed = payload.starts_with(XERIAL_MAGIC) && payload.len() >= XERIAL_HEADER_BYTES;
+        let rest = if framed {
+            &payload[XERIAL_HEADER_BYTES..]
+        } else {
+            payload
+        };
+        Snappy {
+            framed,
+            rest,
+            block: Vec::new(),
+            at: 0,
+        }
+    }
+
+    /// The next compressed block.
+    fn take(&mut self) -> io::Result<&'a [u8]> {
+        if !self.framed {
+            return Ok(std::mem::take(&mut self.rest));
+        }
+        let cut_off = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        let (length, rest) = self.rest.split_first_chunk::<4>().ok_or_else(cut_off)?;
+        let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| cut_off())?;
+        let (block, rest) = rest.split_at_checked(length).ok_or_else(cut_off)?;
+        self.rest = rest;
+        Ok(block)
+    }
+}
+
+impl Read for Snappy<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.block.len() {
+            if self.rest.is_empty() {
+                return Ok(0);
+            }
+            let compressed = self.take()?;
+            let bytes = snap::raw::decompress_len(compressed)?;
+            // A byte of Snappy makes at most 64: a copy of 64 bytes takes at least two. What
+            // announces more than that lies, and is not made room for.
+            if bytes > SNAPPY_BLOCK_BYTES || bytes > compressed.len().saturating_mul(64) {
+                let cause = format!("a snappy block announces {bytes} bytes");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, cause));
+            }
+            self.block.resize(bytes, 0);
+            let written = snap::raw::Decoder::new().decompress(compressed, &mut self.block)?;
+            self.block.truncate(written);
+            self.at = 0;
+        }
+        let count = out.len().min(self.block.len() - self.at);
+        out[..count].copy_from_slice(&self.block[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+use std::future::Future;
+use std::io::Write;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use proptest::prelude::*;
+use ringlog_types::batch::{Builder, set_max_timestamp, validate};
+
+use super::*;
+
+/// Runs a future that only yields. Returns its result and how often it yielded.
+fn finish<T>(future: impl Future<Output = T>) -> (T, usize) {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    for yielded in 0.. {
+        if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
+            return (result, yielded);
+        }
+    }
+    unreachable!()
+}
+
+fn compress(compression: Compression, plain: &[u8]) -> Vec<u8> {
+    match compression {
+        Compression::None => plain.to_vec(),
+        Compression::Gzip => {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(plain).unwrap();
+            encoder.finish().unwrap()
+        }
+        Compression::Snappy => {
+            let mut out = XERIAL_MAGIC.to_vec();
+            out.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);
+            for block in plain.chunks(1000) {
+                let block = snap::raw::Encoder::new().compress_vec(block).unwrap();
+                out.extend_from_slice(&(block.len() as i32).to_be_bytes());
+                out.extend_from_slice(&block);
+            }
+            out
+        }
+        Compression::Lz4 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            encoder.write_all(plain).unwrap();
+            encoder.finish().unwrap()
+        }
+        Compression::Zstd => zstd::stream::encode_all(plain, 3).unwrap(),
+    }
+}
+
+const ALL: [Compression; 5] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];
+
+fn batch(compression: Compression, timestamps: &[i64], value: &[u8]) -> Vec<u8> {
+    let builder = timestamps.iter().fold(Builder::new(), |builder, at| {
+        builder.push(*at, Some(b"key"), Some(value), &[("h", b"1")])
+    });
+    match compression {
+        Compression::None => builder.build(),
+        _ => builder.build_compressed(compression, |plain| compress(compression, plain)),
+    }
+}
+
+#[test]
+fn the_latest_record_is_found_whatever_the_codec() {
+    for compression in ALL {
+        let mut bytes = batch(compression, &[50, 90, 20, 90, 10], &[7; 300]);
+        set_max_timestamp(&mut bytes, -1);
+        validate(&bytes).unwrap();
+        let latest = finish(latest(&bytes)).0.unwrap();
+        let expected = RecordPlace {
+            offset_delta: 1,
+            timestamp_ms: 90,
+        };
+        assert_eq!(latest, expected, "{compression:?}");
+    }
+}
+
+#[test]
+fn the_first_record_at_or_after_a_time_is_found_whatever_the_codec() {
+    for compression in ALL {
+        let bytes = batch(compression, &[50, 90, 20, 95, 10], &[7; 30]);
+        let find = |at| {
+            finish(first_at_or_after(&bytes, at))
+                .0
+                .unwrap()
+                .map(|p| p.offset_delta)
+        };
+        let found = [find(-5), find(51), find(91), find(96)];
+        assert_eq!(found, [Some(0), Some(1), Some(3), None], "{compression:?}");
+    }
+}
+
+#[test]
+fn raw_snappy_of_some_clients_is_read_too() {
+    let bytes = Builder::new()
+        .push(5, None, Some(b"v"), &[])
+        .build_compressed(Compression::Snappy, |plain| {
+            snap::raw::Encoder::new().compress_vec(plain).unwrap()
+        });
+    assert_eq!(finish(latest(&bytes)).0.unwrap().timestamp_ms, 5);
+}
+
+#[test]
+fn a_bomb_ends_at_the_limit_and_lets_others_run_meanwhile() {
+    let plain = vec![0x80; 300 << 20];
+    for compression in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
+        // One record that says it has 200 MiB.
+        let bomb = Builder::new()
+            .push(5, None, None, &[])
+            .build_compressed(compression, |_| {
+                let mut record = vec![0x80, 0x80, 0x80, 0xc8, 0x01, 0, 0, 0];
+                record.extend_from_slice(&plain);
+                compress(compression, &record)
+            });
+        assert!(bomb.len() < 4 << 20);
+        let (result, yielded) = finish(latest(&bomb));
+        assert!(
+            matches!(result, Err(OpenError::TooLarge { .. })),
+            "{compression:?}: {result:?}"
+        );
+        assert!(yielded >= 500, "yielded {yielded} times in 128 MiB");
+    }
+    let bytes = batch(Compression::Zstd, &[1; 4000], &[9; 1000]);
+    let (result, yielded) = finish(latest(&bytes));
+    assert!(
+        result.is_ok() && yielded >= 10,
+        "yielded {yielded} times in 4 MB"
+    );
+}
+
+#[test]
+fn a_snappy_block_that_announces_too_much_makes_no_room() {
+    let bomb = Builder::new()
+        .push(5, None, None, &[])
+        .build_compressed(Compression::Snappy, |_| vec![0xff, 0xff, 0xff, 0x7f, 0]);
+    assert!(matches!(finish(latest(&bomb)).0, Err(OpenError::Codec(_))));
+}
+
+proptest! {
+    #[test]
+    fn damaged_batches_are_refused_or_read(
+        codec in 0usize..5, at: proptest::sample::Index, by: u8, cut: proptest::sample::Index,
+    ) {
+        let mut bytes = batch(ALL[codec], &[3, 1, 2], b"value");
+        let place = HEADER_BYTES + at.index(bytes.len() - HEADER_BYTES);
+        bytes[place] ^= by;
+        bytes.truncate(HEADER_BYTES + cut.index(bytes.len() - HEADER_BYTES + 1));
+        let _ = finish(latest(&bytes));
+        let _ = finish(first_at_or_after(&bytes, 2));
+    }
+
+    #[test]
+    fn any_bytes_are_refused_or_read(codec in 0i16..5, payload: Vec<u8>) {
+        let mut bytes = batch(Compression::None, &[1], b"");
+        bytes.truncate(HEADER_BYTES);
+        bytes[22] = codec as u8;
+        bytes.extend_from_slice(&payload);
+        let _ = finish(latest(&bytes));
+    }
+}

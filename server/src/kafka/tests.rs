@@ -1,0 +1,7 @@
+//! A whole node on a real disk, spoken to over TCP with the reference encoder and decoder.
+
+mod admin;
+mod bad_input;
+mod client;
+mod decoding;
+mod records;

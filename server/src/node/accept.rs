@@ -1,0 +1,138 @@
+//! Takes connections of one core and gives each to the face that speaks its protocol.
+//!
+//! Invariants: a core never keeps more connections than its limit (more are closed at once, and
+//! counted); a connection whose task panics is closed and counted, and the core goes on.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinSet};
+
+use super::core::CoreHandle;
+use super::metrics::ErrorKind;
+
+/// Speaks a protocol on one connection until it ends.
+pub type ConnectionHandler =
+    fn(TcpStream, SocketAddr, CoreHandle) -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// How long to wait when the process has no file descriptor left for a connection.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Log lines about refused connections, at most one in this time.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
+
+/// Takes connections until the node stops; the tasks of those that are open are in
+/// `connections` then.
+pub async fn accept(
+    listener: TcpListener,
+    core: &CoreHandle,
+    handler: ConnectionHandler,
+    connections: &mut JoinSet<()>,
+) {
+    let mut complaints = Complaints::default();
+    loop {
+        tokio::select! {
+            () = core.drained() => return,
+            Some(ended) = connections.join_next() => note_end(core, ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    take(core, stream, peer, handler, connections, &mut complaints);
+                }
+                Err(error) => {
+                    complaints.complain(|| {
+                        tracing::warn!(
+                            core = %core.id(), %error,
+                            "accepting a connection failed; if descriptors ran out, raise ulimit -n"
+                        );
+                    });
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            },
+        }
+    }
+}
+
+/// Waits for open connections to end, at most for `patience`, then ends them.
+pub async fn finish(core: &CoreHandle, connections: &mut JoinSet<()>, patience: Duration) {
+    let all = async {
+        while let Some(ended) = connections.join_next().await {
+            note_end(core, ended);
+        }
+    };
+    if tokio::time::timeout(patience, all).await.is_err() {
+        let left = connections.len();
+        tracing::warn!(core = %core.id(), left, "connections did not finish in time; closing them");
+        connections.shutdown().await;
+    }
+}
+
+fn take(
+    core: &CoreHandle,
+    stream: TcpStream,
+    peer: SocketAddr,
+    handler: ConnectionHandler,
+    connections: &mut JoinSet<()>,
+    complaints: &mut Complaints,
+) {
+    let metrics = core.metrics();
+    let limit = core.settings().max_connections;
+    if connections.len() >= limit {
+        metrics.error(ErrorKind::TooManyConnections);
+        complaints.complain(|| {
+            tracing::warn!(
+                core = %core.id(), %peer, limit,
+                "a connection was refused: the core has as many as it keeps (max_connections)"
+            );
+        });
+        return;
+    }
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "TCP_NODELAY was refused");
+    }
+    metrics.connections_accepted.add(1);
+    metrics.connections.add(1);
+    let open = OpenConnection(core.clone());
+    let serving = handler(stream, peer, core.clone());
+    connections.spawn_local(async move {
+        let _open = open;
+        serving.await;
+    });
+}
+
+/// Counts a connection as long as its task lives, however it ends.
+struct OpenConnection(CoreHandle);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.metrics().connections.sub(1);
+    }
+}
+
+fn note_end(core: &CoreHandle, ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        core.metrics().error(ErrorKind::Panic);
+        tracing::error!(core = %core.id(), %error, "a connection's task panicked and was closed");
+    }
+}
+
+/// Keeps a storm of refusals from becoming a storm of log lines.
+#[derive(Default)]
+struct Complaints {
+    last: Option<Instant>,
+}
+
+impl Complaints {
+    fn complain(&mut self, line: impl FnOnce()) {
+        if self
+            .last
+            .is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY)
+        {
+            self.last = Some(Instant::now());
+            line();
+        }
+    }
+}

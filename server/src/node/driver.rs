@@ -1,0 +1,175 @@
+//! The task that drives a core's log: takes completions, applies and tells what became durable,
+//! and starts what has gathered.
+//!
+//! ```text
+//!  append ──signal──► driver yields once: every connection that is ready appends as well
+//!                       └─► poll (apply, wake waiters) ─► submit (one block for all of them)
+//!  ring readable ─────► poll ─► submit what has gathered meanwhile
+//!  nothing else to do, few wait, a block in flight ─► polls for a bounded time, then sleeps
+//! ```
+//!
+//! Invariant: only this task polls the log, so effects are handled in the order of the log.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use super::control::ControlPlane;
+use super::core::CoreHandle;
+use super::machine::Effects;
+use super::status::NodeStatus;
+use crate::runtime::Readable;
+
+/// Polling pays when few wait for a short write: with more of them the next block fills while
+/// this one is written, and the CPU is better left to whoever fills it.
+const SPIN_MAX_WAITERS: usize = 4;
+
+/// What a turn found.
+struct Turn {
+    moved: bool,
+    /// More partitions of deleted topics wait for the next step.
+    orphans_left: bool,
+    in_flight: usize,
+    /// When the log wants the next turn though nothing happens.
+    deadline: Option<Duration>,
+}
+
+/// A core's driver.
+#[derive(Debug)]
+pub struct Driver {
+    core: CoreHandle,
+    control: Rc<ControlPlane>,
+    status: NodeStatus,
+    ring: Readable,
+    /// How long to poll before sleeping; zero: not at all.
+    spin: Duration,
+    failure_told: bool,
+}
+
+impl Driver {
+    /// A driver for a core whose log's ring is `ring`.
+    #[must_use]
+    pub fn new(
+        core: CoreHandle,
+        control: Rc<ControlPlane>,
+        status: NodeStatus,
+        ring: Readable,
+        spin: Duration,
+    ) -> Driver {
+        Driver {
+            core,
+            control,
+            status,
+            ring,
+            spin,
+            failure_told: false,
+        }
+    }
+
+    /// Drives the log for as long as the core runs.
+    ///
+    /// # Errors
+    /// When the ring cannot be waited for: the core cannot go on.
+    pub async fn run(mut self) -> std::io::Result<()> {
+        let mut awake_since = Instant::now();
+        loop {
+            self.core.work().take();
+            let turn = self.turn();
+            if turn.moved {
+                awake_since = Instant::now();
+            }
+            if self.keeps_polling(&turn, awake_since) {
+                // Lets the runtime look at sockets and timers, and run whoever is ready.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            self.wait(turn.deadline).await?;
+            awake_since = Instant::now();
+            if self.core.work().take() {
+                // Whoever is ready appends before the block is closed.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// One turn: completions in, effects out, gathered blocks off.
+    fn turn(&mut self) -> Turn {
+        let (turn, effects) = self.core.with(|core| {
+            let moved = core.poll_log();
+            let effects = core.take_effects();
+            core.add_orphaned(effects.orphaned.iter().copied());
+            let orphans_left = core.drop_orphaned().unwrap_or_else(|error| {
+                tracing::warn!(%error, "partitions of a deleted topic stay until the next start");
+                false
+            });
+            core.log.submit();
+            let in_flight = core.log.blocks_in_flight();
+            let deadline = core.log.next_deadline();
+            (
+                Turn {
+                    moved,
+                    orphans_left,
+                    in_flight,
+                    deadline,
+                },
+                effects,
+            )
+        });
+        self.core.metrics().driver_turns.add(1);
+        if turn.moved {
+            self.tell(effects);
+        }
+        if turn.orphans_left {
+            self.core.work().raise();
+        }
+        turn
+    }
+
+    /// Whether to poll on rather than sleep: a block is in flight, few wait, and the last thing
+    /// happened only a moment ago.
+    fn keeps_polling(&self, turn: &Turn, awake_since: Instant) -> bool {
+        !self.spin.is_zero()
+            && turn.in_flight > 0
+            && self.core.durable_waiters() <= SPIN_MAX_WAITERS
+            && awake_since.elapsed() < self.spin
+    }
+
+    fn tell(&mut self, effects: Effects) {
+        for reason in &effects.refused {
+            tracing::error!(core = %self.core.id(), "{reason}");
+        }
+        self.core.publish(&effects.moved);
+        self.control.dropped(&effects.orphaned);
+        self.control.committed(effects.metadata);
+        if !self.failure_told
+            && let Some(failure) = self.core.failure()
+        {
+            self.failure_told = true;
+            let status = &self.status.cores[usize::from(self.core.id().0)];
+            status.fail(failure.cause.clone());
+            self.control.failed(&failure);
+        }
+    }
+
+    async fn wait(&self, deadline: Option<Duration>) -> std::io::Result<()> {
+        let mut alarm = deadline.map(|after| Box::pin(sleep(after)));
+        poll_fn(|cx| {
+            if self.core.work().poll_raised(cx).is_ready() {
+                // Raised again for the caller, who lets others append first.
+                self.core.work().raise();
+                return Poll::Ready(Ok(()));
+            }
+            if let Poll::Ready(result) = self.ring.poll_readable(cx) {
+                return Poll::Ready(result);
+            }
+            match alarm.as_mut() {
+                Some(alarm) => alarm.as_mut().poll(cx).map(Ok),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+}

@@ -1,0 +1,270 @@
+//! The machines of a core behind the one face that its log knows: routes committed entries,
+//! frames their checkpoints, and remembers what followed from an entry until the driver takes it.
+//!
+//! Invariants: only core 0's log holds metadata, so only there does an entry change [`Topics`];
+//! what an entry changes does not depend on when it is applied (live, replayed, or restored).
+//!
+//! ```text
+//! checkpoint = version u16 = 1, count u16, { machine u16, reserved u16, length u32, bytes }*
+//! ```
+
+use ringlog_engine::machine::{METADATA, PRODUCER_IDS};
+use ringlog_engine::partitions::{Partitions, ProducerIds};
+use ringlog_engine::topics::{MetadataRecord, Topics};
+use ringlog_storage::log::{Entry, EntryKind, EntryMeta, Machine};
+use ringlog_types::batch::BatchHeader;
+use ringlog_types::{LogId, PartitionId, TopicNumber};
+
+const CHECKPOINT_VERSION: u16 = 1;
+/// Partitions and their producers have no machine number of their own in entries: theirs are
+/// the record entries.
+const PARTITIONS: u16 = 0;
+
+/// What followed from committed entries, in their order.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Partitions whose bounds moved or that are gone.
+    pub moved: Vec<PartitionId>,
+    /// Metadata records that are durable now, as they lie in the log, with the version of the
+    /// topics after each. To be told to the other cores.
+    pub metadata: Vec<(u64, MetadataRecord)>,
+    /// Partitions of this core's log whose topic was deleted: their end is to be logged.
+    pub orphaned: Vec<PartitionId>,
+    /// Entries that could not be understood. The log's checksums held, so this is a defect or
+    /// the log of another version; what they say is for people.
+    pub refused: Vec<String>,
+}
+
+/// Changes a copy of the topics by a durable record. Returns the partitions of `log` that lose
+/// their topic by it.
+pub fn apply_metadata(
+    topics: &mut Topics,
+    log: LogId,
+    record: &MetadataRecord,
+) -> Vec<PartitionId> {
+    let orphaned = match record {
+        MetadataRecord::TopicDeleted { number, .. } => partitions_in(topics, *number, log),
+        _ => Vec::new(),
+    };
+    topics.apply(record);
+    orphaned
+}
+
+fn partitions_in(topics: &Topics, number: TopicNumber, log: LogId) -> Vec<PartitionId> {
+    let owners = topics
+        .by_number(number)
+        .map_or(&[][..], |topic| topic.partitions.as_slice());
+    (0u32..)
+        .zip(owners)
+        .filter(|(_, owner)| **owner == log)
+        .map(|(index, _)| PartitionId::new(number, index))
+        .collect()
+}
+
+/// A core's machines, borrowed for the time of one call into the log.
+pub struct CoreMachine<'a> {
+    /// The topics: changed by entries on core 0 only.
+    pub topics: &'a mut Topics,
+    /// Whether this core's log is the one with the metadata.
+    pub owns_metadata: bool,
+    /// This core's log.
+    pub log_id: LogId,
+    /// Partitions of this core's log.
+    pub partitions: &'a mut Partitions,
+    /// Producer ids handed out by this core.
+    pub producer_ids: &'a mut ProducerIds,
+    /// What follows.
+    pub effects: &'a mut Effects,
+}
+
+impl CoreMachine<'_> {
+    fn apply_records(&mut self, entry: &Entry) {
+        match BatchHeader::parse(&entry.payload) {
+            Ok(header) => {
+                self.partitions.apply_records(
+                    entry.meta.partition,
+                    entry.meta.base_offset,
+                    &header,
+                );
+                self.moved(entry.meta.partition);
+            }
+            Err(error) => self.refuse(entry, &error.to_string()),
+        }
+    }
+
+    fn apply_machine(&mut self, entry: &Entry) {
+        let result = match entry.meta.machine {
+            METADATA if self.owns_metadata => MetadataRecord::decode(&entry.payload)
+                .map_err(|error| error.to_string())
+                .map(|record| {
+                    let orphaned = apply_metadata(self.topics, self.log_id, &record);
+                    self.effects.orphaned.extend(orphaned);
+                    self.effects.metadata.push((self.topics.version(), record));
+                }),
+            METADATA => Err("metadata in the log of a core that has none".to_owned()),
+            PRODUCER_IDS => self
+                .producer_ids
+                .apply(&entry.payload)
+                .map_err(|error| error.to_string()),
+            other => Err(format!("no machine has the number {other}")),
+        };
+        if let Err(reason) = result {
+            self.refuse(entry, &reason);
+        }
+    }
+
+    fn moved(&mut self, partition: PartitionId) {
+        // A block often has several batches of a partition one after the other.
+        if self.effects.moved.last() != Some(&partition) {
+            self.effects.moved.push(partition);
+        }
+    }
+
+    fn refuse(&mut self, entry: &Entry, reason: &str) {
+        self.effects.refused.push(format!(
+            "an entry of partition {} at offset {} in block {} cannot be applied: {reason}",
+            entry.meta.partition, entry.meta.base_offset, entry.sequence
+        ));
+    }
+}
+
+impl Machine for CoreMachine<'_> {
+    fn restore(&mut self, checkpoint: &[u8]) -> Result<(), String> {
+        for (machine, bytes) in parse_checkpoint(checkpoint)? {
+            match machine {
+                PARTITIONS => self.partitions.restore(bytes)?,
+                METADATA if self.owns_metadata => self.topics.restore(bytes)?,
+                PRODUCER_IDS => self.producer_ids.restore(bytes)?,
+                other => return Err(format!("a checkpoint has state of unknown machine {other}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, entry: &Entry) {
+        match entry.meta.kind {
+            EntryKind::Records => self.apply_records(entry),
+            EntryKind::StartOffset => {
+                self.partitions
+                    .apply_start_offset(entry.meta.partition, entry.meta.base_offset);
+                self.moved(entry.meta.partition);
+            }
+            EntryKind::PartitionDropped => {
+                self.partitions.apply_dropped(entry.meta.partition);
+                self.moved(entry.meta.partition);
+            }
+            EntryKind::Machine => self.apply_machine(entry),
+            EntryKind::Checkpoint => {}
+        }
+    }
+
+    fn apply_damaged(&mut self, meta: &EntryMeta) {
+        if meta.kind == EntryKind::Records {
+            self.partitions
+                .apply_damaged(meta.partition, meta.base_offset, meta.count);
+            self.moved(meta.partition);
+        } else {
+            self.effects.refused.push(format!(
+                "a {:?} entry of machine {} (partition {}) is damaged on disk: what it changed is \
+                 lost",
+                meta.kind, meta.machine, meta.partition
+            ));
+        }
+    }
+
+    fn checkpoint(&self) -> Vec<u8> {
+        let mut parts = vec![(PARTITIONS, self.partitions.checkpoint())];
+        parts.push((PRODUCER_IDS, self.producer_ids.checkpoint()));
+        if self.owns_metadata {
+            parts.push((METADATA, self.topics.checkpoint()));
+        }
+        frame_checkpoint(&parts)
+    }
+}
+
+fn frame_checkpoint(parts: &[(u16, Vec<u8>)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(
+        4 + parts
+            .iter()
+            .map(|(_, bytes)| 8 + bytes.len())
+            .sum::<usize>(),
+    );
+    let count = u16::try_from(parts.len()).expect("a core has a handful of machines");
+    out.extend_from_slice(&CHECKPOINT_VERSION.to_le_bytes());
+    out.extend_from_slice(&count.to_le_bytes());
+    for (machine, bytes) in parts {
+        let length =
+            u32::try_from(bytes.len()).expect("machines bound their state far below 4 GiB");
+        out.extend_from_slice(&machine.to_le_bytes());
+        out.extend_from_slice(&0u16.to_le_bytes());
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(bytes);
+    }
+    out
+}
+
+fn parse_checkpoint(bytes: &[u8]) -> Result<Vec<(u16, &[u8])>, String> {
+    let mut rest = bytes;
+    let version = take_u16(&mut rest)?;
+    if version != CHECKPOINT_VERSION {
+        return Err(format!(
+            "the checkpoint has version {version}, this build reads {CHECKPOINT_VERSION}: \
+             start the version of Ringlog that wrote it"
+        ));
+    }
+    let count = take_u16(&mut rest)?;
+    let mut parts = Vec::with_capacity(usize::from(count).min(16));
+    for _ in 0..count {
+        let machine = take_u16(&mut rest)?;
+        let _reserved = take_u16(&mut rest)?;
+        let length = u32::from_le_bytes(take_array(&mut rest)?);
+        let length = usize::try_from(length).map_err(|error| error.to_string())?;
+        let part = rest
+            .get(..length)
+            .ok_or("the checkpoint ends inside a machine's state")?;
+        rest = &rest[length..];
+        parts.push((machine, part));
+    }
+    if rest.is_empty() {
+        Ok(parts)
+    } else {
+        Err(format!("the checkpoint has {} bytes too many", rest.len()))
+    }
+}
+
+fn take_u16(rest: &mut &[u8]) -> Result<u16, String> {
+    Ok(u16::from_le_bytes(take_array(rest)?))
+}
+
+fn take_array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], String> {
+    let (head, tail) = rest
+        .split_first_chunk::<N>()
+        .ok_or("the checkpoint is cut off")?;
+    *rest = tail;
+    Ok(*head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_framed_checkpoint_is_parsed_back_and_damage_is_refused() {
+        let parts = vec![(PARTITIONS, vec![1, 2, 3]), (METADATA, Vec::new())];
+        let framed = frame_checkpoint(&parts);
+        let parsed = parse_checkpoint(&framed).unwrap();
+        assert_eq!(
+            parsed,
+            vec![(PARTITIONS, &[1u8, 2, 3][..]), (METADATA, &[][..])]
+        );
+        for cut in 0..framed.len() {
+            assert!(parse_checkpoint(&framed[..cut]).is_err(), "cut at {cut}");
+        }
+        let mut longer = framed.clone();
+        longer.push(0);
+        assert!(parse_checkpoint(&longer).is_err());
+        let mut newer = framed;
+        newer[0] = 2;
+        assert!(parse_checkpoint(&newer).unwrap_err().contains("version 2"));
+    }
+}

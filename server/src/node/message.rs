@@ -1,0 +1,109 @@
+//! What cores say to each other, and the errors of the control plane that travel with it.
+//!
+//! Everything here is plain data that may cross threads. Metadata records travel as their log
+//! bytes: every core decodes what core 0 has made durable, byte for byte.
+
+use std::sync::Arc;
+
+use ringlog_engine::topics::{MetadataRecord, TopicCommand, TopicError};
+use ringlog_storage::log::Stats;
+use ringlog_types::CoreId;
+use tokio::sync::oneshot;
+
+/// A log that can take nothing any more: a write or flush failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the log of this core is closed: {cause}; restart the node to recover what is durable")]
+pub struct StorageFailed {
+    /// The first failure.
+    pub cause: String,
+}
+
+/// Why a control command was not carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// The topics machine refuses it.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// The metadata log is closed. Whether the command is durable shows after a restart.
+    #[error(transparent)]
+    Storage(#[from] StorageFailed),
+    /// The metadata log did not take the record.
+    #[error("the metadata log did not take the change: {reason}; nothing was changed, try again")]
+    Refused {
+        /// What the log said.
+        reason: String,
+    },
+    /// The node stops. Whether the command is durable shows after the restart.
+    #[error("the node is stopping; ask again when it is back")]
+    Stopping,
+}
+
+/// A core's figures at one moment, for `/metrics`.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Figures of the log.
+    pub log: Stats,
+    /// Block writes in flight.
+    pub blocks_in_flight: usize,
+    /// Last durable sequence.
+    pub durable: u64,
+    /// Last appended sequence.
+    pub appended: u64,
+    /// Bytes appended and not yet durable.
+    pub pending_bytes: usize,
+    /// Bytes of blocks kept for readers.
+    pub cached_bytes: usize,
+    /// Bytes handed out for frames, blocks and reads.
+    pub memory_used_bytes: usize,
+    /// The most that may be handed out.
+    pub memory_limit_bytes: usize,
+    /// Metadata records applied on this core.
+    pub metadata_version: u64,
+    /// Topics this core knows.
+    pub topics: usize,
+    /// Partitions with entries in this core's log.
+    pub partitions: usize,
+}
+
+/// What a core finds in its mailbox.
+#[derive(Debug)]
+pub enum Message {
+    /// To core 0: decide this.
+    Control {
+        /// Who asks.
+        asker: CoreId,
+        /// The asker's number for it.
+        request: u64,
+        /// What to decide.
+        command: TopicCommand,
+    },
+    /// From core 0 to the asker: every core has applied it, or it was refused.
+    ControlDone {
+        /// The asker's number.
+        request: u64,
+        /// What became of it.
+        result: Result<MetadataRecord, ControlError>,
+    },
+    /// From core 0: the next metadata record, durable there.
+    Metadata {
+        /// [`ringlog_engine::topics::Topics::version`] after it.
+        version: u64,
+        /// The record as it lies in the log.
+        record: Arc<[u8]>,
+    },
+    /// To core 0: this core has applied everything up to a version.
+    MetadataApplied {
+        /// Who.
+        core: CoreId,
+        /// Up to where.
+        version: u64,
+    },
+    /// From the supervisor: say how you are.
+    Snapshot {
+        /// Where to say it.
+        reply: oneshot::Sender<Box<Snapshot>>,
+    },
+    /// From the supervisor: stop taking connections, finish, close the log.
+    Stop,
+}

@@ -1,0 +1,37 @@
+//! The node: its cores, what runs on each, and what passes between them.
+//!
+//! | file | what |
+//! |---|---|
+//! | `supervisor`, `thread`, `status` | all cores up and down; the life of one; how they are |
+//! | `directory`, `topology` | the data directory; who owns what, and where |
+//! | `core`, `append`, `machine` | a core's state, records into it, its machines behind its log |
+//! | `driver`, `waiters` | what moves the log, and who waits for that |
+//! | `mailbox`, `message`, `inbox`, `outbox` | between cores |
+//! | `control`, `decisions`, `retention` | topics and their configs; old records |
+//! | `accept`, `metrics` | connections; what a core counts |
+//!
+//! Invariant: a core's state is touched by its own thread only, and only by synchronous code
+//! between two waits ([`core::CoreHandle::with`]). Nothing here knows a protocol.
+
+pub mod accept;
+pub mod append;
+pub mod control;
+pub mod core;
+pub mod decisions;
+pub mod directory;
+pub mod driver;
+pub mod inbox;
+pub mod machine;
+pub mod mailbox;
+pub mod message;
+pub mod metrics;
+pub mod outbox;
+pub mod retention;
+pub mod status;
+pub mod supervisor;
+pub mod thread;
+pub mod topology;
+pub mod waiters;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! Who owns which log, and where clients reach the owners. One copy per node, made when every
+//! core has recovered and listens, unchanged until the node stops.
+
+use ringlog_types::{CoreId, LogId};
+
+/// A core as Kafka clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    /// The core; also the broker's node id.
+    pub id: CoreId,
+    /// Where clients are told to connect.
+    pub host: String,
+    /// And the port.
+    pub port: u16,
+}
+
+/// The node's cores and logs.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    brokers: Vec<Broker>,
+    /// Owner and leader epoch, by log id.
+    logs: Vec<(CoreId, i32)>,
+}
+
+impl Topology {
+    /// `brokers` by core id, `logs` by log id: owner and leader epoch.
+    #[must_use]
+    pub fn new(brokers: Vec<Broker>, logs: Vec<(CoreId, i32)>) -> Topology {
+        assert!(
+            brokers
+                .iter()
+                .enumerate()
+                .all(|(index, broker)| usize::from(broker.id.0) == index),
+            "brokers are listed in the order of their ids"
+        );
+        Topology { brokers, logs }
+    }
+
+    /// Every core, in the order of ids.
+    #[must_use]
+    pub fn brokers(&self) -> &[Broker] {
+        &self.brokers
+    }
+
+    /// The core that owns a log. A log that this node does not have belongs to core 0, which
+    /// then answers that it has no such partition.
+    #[must_use]
+    pub fn log_owner(&self, log: LogId) -> CoreId {
+        self.log(log).map_or(CoreId(0), |(core, _)| core)
+    }
+
+    /// Leader epoch of the partitions in a log: how often the log was opened. −1 for a log
+    /// that this node does not have.
+    #[must_use]
+    pub fn leader_epoch(&self, log: LogId) -> i32 {
+        self.log(log).map_or(-1, |(_, epoch)| epoch)
+    }
+
+    fn log(&self, log: LogId) -> Option<(CoreId, i32)> {
+        self.logs.get(usize::try_from(log.0).ok()?).copied()
+    }
+}

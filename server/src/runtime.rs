@@ -1,0 +1,238 @@
+//! The asynchronous runtime of a core, behind one door: a current-thread tokio runtime with
+//! local tasks, driven by `tokio-uring`; and what a core asks of the operating system beside
+//! it: listening sockets, waiting for a file descriptor, a CPU of its own.
+//!
+//! Sockets are readiness-driven tokio sockets: an io_uring accept keeps its listening socket
+//! alive for a moment after the process has ended, and the next process finds the port taken.
+//! The log owns a ring of its own; this runtime waits for that ring's file descriptor.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Poll};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// Entries of the runtime's own ring. Sockets are driven by readiness, so it stays empty.
+const RUNTIME_RING_ENTRIES: u32 = 8;
+
+/// Why a core's runtime cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "making the runtime of a core failed: {0}; it needs io_uring, epoll and a few file descriptors (ulimit -n)"
+)]
+pub struct RuntimeError(#[source] io::Error);
+
+/// Runs a future, and the local tasks it spawns, on a runtime of the calling thread. Tasks that
+/// are left when it ends are dropped.
+///
+/// # Errors
+/// When the runtime cannot be made. Ask `ringlog_storage::io::uring::preflight` first: it says
+/// what forbids io_uring and how to allow it.
+pub fn run_core<F: Future>(future: F) -> Result<F::Output, RuntimeError> {
+    let mut builder = tokio_uring::builder();
+    builder.entries(RUNTIME_RING_ENTRIES);
+    let runtime = tokio_uring::Runtime::new(&builder).map_err(RuntimeError)?;
+    Ok(runtime.block_on(future))
+}
+
+/// Starts a task on this core.
+///
+/// # Panics
+/// When the calling thread runs no core.
+pub fn spawn_local<F: Future + 'static>(task: F) -> JoinHandle<F::Output> {
+    tokio::task::spawn_local(task)
+}
+
+/// A socket that has its address and does not listen yet. May be handed to another thread.
+#[derive(Debug)]
+pub struct BoundSocket {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+/// Why an address could not be taken.
+#[derive(Debug, thiserror::Error)]
+#[error("listening on {address} failed: {error}; {advice}")]
+pub struct BindError {
+    address: SocketAddr,
+    error: io::Error,
+    advice: &'static str,
+}
+
+impl BindError {
+    fn new(address: SocketAddr, error: io::Error) -> BindError {
+        let advice = match error.kind() {
+            io::ErrorKind::AddrInUse => "stop the program that has it, or choose another port",
+            io::ErrorKind::AddrNotAvailable => "choose an address of this machine",
+            io::ErrorKind::PermissionDenied => "choose a port above 1023, or allow this one",
+            _ => "choose another address",
+        };
+        BindError {
+            address,
+            error,
+            advice,
+        }
+    }
+}
+
+impl BoundSocket {
+    /// Takes an address (port 0: any free port). Connections left over from an earlier process
+    /// do not stand in the way; another listener does.
+    ///
+    /// # Errors
+    /// When the address cannot be taken.
+    pub fn bind(address: SocketAddr) -> Result<BoundSocket, BindError> {
+        let bind = || {
+            let socket = Socket::new(
+                Domain::for_address(address),
+                Type::STREAM,
+                Some(Protocol::TCP),
+            )?;
+            socket.set_reuse_address(true)?;
+            socket.set_nonblocking(true)?;
+            socket.bind(&address.into())?;
+            let actual = socket.local_addr()?.as_socket().unwrap_or(address);
+            Ok(BoundSocket {
+                socket,
+                address: actual,
+            })
+        };
+        bind().map_err(|error| BindError::new(address, error))
+    }
+
+    /// The address, with the port it got.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Listens, on the runtime of the calling thread.
+    ///
+    /// # Errors
+    /// When another socket listens there.
+    pub fn listen(self, backlog: i32) -> Result<TcpListener, BindError> {
+        let address = self.address;
+        let listen = || {
+            self.socket.listen(backlog)?;
+            TcpListener::from_std(self.socket.into())
+        };
+        listen().map_err(|error| BindError::new(address, error))
+    }
+}
+
+/// A file descriptor of which this core wants to know when it can be read.
+#[derive(Debug)]
+pub struct Readable(AsyncFd<OwnedFd>);
+
+impl Readable {
+    /// Watches a duplicate of the source's descriptor: what is behind it stays open until both
+    /// are dropped.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left, or the runtime cannot watch it.
+    pub fn watch(source: &impl AsRawFd) -> io::Result<Readable> {
+        // SAFETY: `source` owns an open descriptor and is borrowed until the end of this call,
+        // so the descriptor stays open while it is duplicated.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(source.as_raw_fd()) };
+        let owned = borrowed.try_clone_to_owned()?;
+        // SAFETY: the `AsyncFd` owns the `OwnedFd`, whose descriptor never changes and stays
+        // open until the registration is gone with it.
+        let watched = unsafe { AsyncFd::register(owned) }.map_err(io::Error::from)?;
+        Ok(Readable(watched))
+    }
+
+    /// Ready when it became readable since the last time this was ready. The caller takes what
+    /// is there after each time.
+    ///
+    /// # Errors
+    /// When the runtime shuts down.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0
+            .poll_read_ready(cx)
+            .map_ok(|mut guard| guard.clear_ready())
+    }
+
+    /// Waits until it becomes readable.
+    ///
+    /// Cancellation: nothing is lost.
+    ///
+    /// # Errors
+    /// When the runtime shuts down.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.0.readable().await?.clear_ready();
+        Ok(())
+    }
+}
+
+/// CPUs this process may run on.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect())
+}
+
+/// Binds the calling thread to one CPU.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn pin_thread(cpu: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_port_can_be_taken_again_at_once_and_a_second_listener_is_refused_with_advice() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let address = run_core(async move {
+            let bound = BoundSocket::bind(any).unwrap();
+            let address = bound.address();
+            let listener = bound.listen(8).unwrap();
+            let client = std::thread::spawn(move || TcpStream::connect(address).unwrap());
+            let (stream, _) = listener.accept().await.unwrap();
+            let second = BoundSocket::bind(address).and_then(|bound| bound.listen(8));
+            assert!(
+                second
+                    .unwrap_err()
+                    .to_string()
+                    .contains("choose another port")
+            );
+            drop(stream);
+            drop(client.join().unwrap());
+            address
+        })
+        .unwrap();
+        run_core(async move {
+            BoundSocket::bind(address).unwrap().listen(8).unwrap();
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_thread_is_pinned_to_the_cpu_it_asked_for() {
+        let cpus = allowed_cpus().unwrap();
+        let last = *cpus.last().unwrap();
+        std::thread::spawn(move || {
+            pin_thread(last).unwrap();
+            assert_eq!(allowed_cpus().unwrap(), vec![last]);
+        })
+        .join()
+        .unwrap();
+        assert_eq!(allowed_cpus().unwrap(), cpus);
+    }
+}
