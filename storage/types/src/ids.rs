@@ -18,7 +18,10 @@ impl Offset {
     /// partition cannot get there in any real time, so arriving there means corruption.
     #[must_use]
     pub fn plus(self, records: u64) -> Offset {
-        let sum = self.0.checked_add(records).filter(|sum| *sum <= i64::MAX as u64);
+        let sum = self
+            .0
+            .checked_add(records)
+            .filter(|sum| *sum <= i64::MAX as u64);
         Offset(sum.expect("an offset stays within i64, as Kafka's protocol requires"))
     }
 

@@ -227,7 +227,7 @@ impl Flight {
                 in_arena,
                 ..
             } => {
-                let rw_flags = if *durable { libc::RWF_DSYNC } else { 0 };
+                let rw_flags = if *durable { dsync_flag() } else { 0 };
                 write_entry(fd, iovecs, *offset, rw_flags, *in_arena, ring.writev_fixed)
             }
             Work::Read {
@@ -290,6 +290,26 @@ fn gather(bufs: &[Buf]) -> Vec<libc::iovec> {
         }
     }
     iovecs
+}
+
+/// `RWF_DSYNC`. A debug build can be told to leave it out, so that the test that watches the
+/// device's flush counter is seen to fail without it.
+fn dsync_flag() -> i32 {
+    #[cfg(debug_assertions)]
+    {
+        static LEFT_OUT: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        let left_out = LEFT_OUT.get_or_init(|| {
+            let told = std::env::var_os("RINGLOG_TEST_NO_DSYNC").is_some();
+            if told {
+                tracing::warn!("RINGLOG_TEST_NO_DSYNC is set: nothing that is written is flushed");
+            }
+            told
+        });
+        if *left_out {
+            return 0;
+        }
+    }
+    libc::RWF_DSYNC
 }
 
 fn write_entry(

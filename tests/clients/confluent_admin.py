@@ -1,0 +1,182 @@
+"""Topics and the cluster through confluent-kafka's admin client."""
+
+from checks import DEADLINE_SECONDS, Failed, check, check_equal, feature, main, topic_name, until
+from confluent_session import (
+    KafkaError,
+    NewTopic,
+    admin,
+    consume,
+    create_topic,
+    produce,
+    producer,
+)
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import ConfigResource, NewPartitions
+
+
+def refusal(future):
+    """The error code a request was refused with."""
+    try:
+        future.result(DEADLINE_SECONDS)
+    except KafkaException as refused:
+        return refused.args[0].code()
+    raise Failed("the request was accepted")
+
+
+def metadata(bootstrap, topic):
+    return admin(bootstrap).list_topics(topic, timeout=30).topics[topic]
+
+
+@feature
+def create_and_delete(bootstrap):
+    client = admin(bootstrap)
+    topic = create_topic(bootstrap, topic_name("made"), partitions=5)
+    check_equal(sorted(metadata(bootstrap, topic).partitions), list(range(5)), "five partitions")
+    check(
+        all(p.leader >= 0 and p.error is None for p in metadata(bootstrap, topic).partitions.values()),
+        "each has a leader",
+    )
+    again = client.create_topics([NewTopic(topic, 1, 1)])[topic]
+    check_equal(refusal(again), KafkaError.TOPIC_ALREADY_EXISTS, "created twice: refused")
+    produce(producer(bootstrap), [{"topic": topic, "value": "x", "partition": 0}])
+    client.delete_topics([topic], operation_timeout=30)[topic].result(DEADLINE_SECONDS)
+    until(
+        lambda: topic not in client.list_topics(timeout=30).topics, "the deleted topic is gone"
+    )
+    check(True, "a deleted topic is no longer listed")
+    gone = client.delete_topics([topic])[topic]
+    check_equal(refusal(gone), KafkaError.UNKNOWN_TOPIC_OR_PART, "deleted twice: unknown topic")
+    create_topic(bootstrap, topic, partitions=1)
+    check_equal(consume(bootstrap, topic)[0], [], "made again under the same name it is empty")
+
+
+@feature
+def refused_topics(bootstrap):
+    client = admin(bootstrap)
+
+    def code(new):
+        return refusal(client.create_topics([new])[new.topic])
+
+    check_equal(code(NewTopic("no spaces", 1, 1)), KafkaError.TOPIC_EXCEPTION, "an invalid name")
+    check_equal(code(NewTopic("x" * 250, 1, 1)), KafkaError.TOPIC_EXCEPTION, "a name too long")
+    check_equal(
+        code(NewTopic(topic_name("none"), 0, 1)), KafkaError.INVALID_PARTITIONS, "no partitions"
+    )
+    check_equal(
+        code(NewTopic(topic_name("bad"), 1, 1, config={"retention.ms": "soon"})),
+        KafkaError.INVALID_CONFIG,
+        "a setting that is not a number",
+    )
+    check_equal(
+        code(NewTopic(topic_name("bad"), 1, 1, config={"no.such.setting": "1"})),
+        KafkaError.INVALID_CONFIG,
+        "an unknown setting",
+    )
+
+
+@feature
+def validate_only(bootstrap):
+    client = admin(bootstrap)
+    topic = topic_name("imagined")
+    client.create_topics([NewTopic(topic, 3, 1)], validate_only=True)[topic].result(30)
+    check(topic not in client.list_topics(timeout=30).topics, "validated, but not made")
+
+
+@feature
+def default_partition_count(bootstrap):
+    topic = topic_name("default")
+    admin(bootstrap).create_topics([NewTopic(topic, -1, -1)])[topic].result(DEADLINE_SECONDS)
+    check(len(metadata(bootstrap, topic).partitions) >= 1, "the broker chose the partition count")
+
+
+@feature
+def replication_factor_three(bootstrap):
+    """Many applications have the factor written into them: accepted, reported as one."""
+    topic = create_topic(bootstrap, topic_name("three"), replication_factor=3)
+    replicas = metadata(bootstrap, topic).partitions[0].replicas
+    check_equal(len(replicas), 1, "factor 3 is accepted and reported as one replica")
+
+
+@feature
+def add_partitions(bootstrap):
+    client = admin(bootstrap)
+    topic = create_topic(bootstrap, topic_name("growing"), partitions=2)
+    produce(producer(bootstrap), [{"topic": topic, "partition": n, "value": "old"} for n in (0, 1)])
+    client.create_partitions([NewPartitions(topic, 6)])[topic].result(DEADLINE_SECONDS)
+    until(lambda: len(metadata(bootstrap, topic).partitions) == 6, "six partitions")
+    delivered = produce(
+        producer(bootstrap), [{"topic": topic, "partition": n, "value": "new"} for n in range(6)]
+    )
+    check_equal(delivered.errors, [], "the new partitions take records")
+    counts = {number: len(found) for number, found in consume(bootstrap, topic, 6).items()}
+    check_equal(counts, {0: 2, 1: 2, 2: 1, 3: 1, 4: 1, 5: 1}, "and the old ones kept theirs")
+    fewer = client.create_partitions([NewPartitions(topic, 3)])[topic]
+    check_equal(refusal(fewer), KafkaError.INVALID_PARTITIONS, "fewer partitions: refused")
+    unknown = client.create_partitions([NewPartitions("no-such-topic", 3)])["no-such-topic"]
+    check_equal(refusal(unknown), KafkaError.UNKNOWN_TOPIC_OR_PART, "an unknown topic: refused")
+
+
+@feature
+def describe_topic_configs(bootstrap):
+    topic = create_topic(
+        bootstrap,
+        topic_name("configured"),
+        config={"retention.ms": "123456", "max.message.bytes": "65536"},
+    )
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    entries = admin(bootstrap).describe_configs([resource])[resource].result(DEADLINE_SECONDS)
+    check_equal(entries["retention.ms"].value, "123456", "retention.ms as set")
+    check_equal(entries["retention.ms"].is_default, False, "and known as set")
+    check_equal(entries["max.message.bytes"].value, "65536", "max.message.bytes as set")
+    check_equal(entries["cleanup.policy"].value, "delete", "a default is listed")
+    check_equal(entries["cleanup.policy"].is_default, True, "and known as a default")
+    check_equal(entries["message.timestamp.type"].value, "CreateTime", "the timestamp type")
+    unknown = ConfigResource(ConfigResource.Type.TOPIC, "no-such-topic")
+    future = admin(bootstrap).describe_configs([unknown])[unknown]
+    check_equal(refusal(future), KafkaError.UNKNOWN_TOPIC_OR_PART, "an unknown topic")
+
+
+@feature
+def cluster(bootstrap):
+    client = admin(bootstrap)
+    described = client.describe_cluster().result(DEADLINE_SECONDS)
+    listed = client.list_topics(timeout=30)
+    check(described.cluster_id, f"the cluster has an id: {described.cluster_id}")
+    check_equal(listed.cluster_id, described.cluster_id, "the same one in the metadata")
+    nodes = {node.id: (node.host, node.port) for node in described.nodes}
+    brokers = {broker.id: (broker.host, broker.port) for broker in listed.brokers.values()}
+    check_equal(nodes, brokers, f"{len(nodes)} brokers, the same by both requests")
+    check(described.controller.id in nodes, "the controller is one of them")
+    ports = {port for _, port in nodes.values()}
+    check_equal(len(ports), len(nodes), "every broker has a port of its own")
+
+
+@feature
+def leaders_spread_over_brokers(bootstrap):
+    topic = create_topic(bootstrap, topic_name("spread"), partitions=8)
+    brokers = set(admin(bootstrap).list_topics(timeout=30).brokers)
+    leaders = {p.leader for p in metadata(bootstrap, topic).partitions.values()}
+    check_equal(leaders, brokers, f"8 partitions are led by all of the {len(brokers)} brokers")
+
+
+@feature
+def topic_ids(bootstrap):
+    client = admin(bootstrap)
+
+    def id_of(topic):
+        futures = client.describe_topics(TopicCollection([topic]))
+        return str(futures[topic].result(DEADLINE_SECONDS).topic_id)
+
+    first = create_topic(bootstrap, topic_name("first"))
+    second = create_topic(bootstrap, topic_name("second"))
+    check(id_of(first) != id_of(second), "two topics have two ids")
+    check_equal(id_of(first), id_of(first), "an id stays")
+    old = id_of(first)
+    client.delete_topics([first], operation_timeout=30)[first].result(DEADLINE_SECONDS)
+    until(lambda: first not in client.list_topics(timeout=30).topics, "the topic is gone")
+    create_topic(bootstrap, first)
+    check(id_of(first) != old, "a topic made again under the old name has a new id")
+
+
+if __name__ == "__main__":
+    main()

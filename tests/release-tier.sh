@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# The release tier in one command: everything CI runs, at full counts, and the demonstration. What
+# each stage printed goes to tests/results/release-DATE-COMMIT.txt, which is committed.
+#
+#   RINGLOG_KILL_ROUNDS (100), RINGLOG_POWER_CUTS (500), RINGLOG_SIM_SEEDS (20000),
+#   RINGLOG_TEXT_FILE_MB (500)
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+exec </dev/null
+
+export RINGLOG_KILL_ROUNDS=${RINGLOG_KILL_ROUNDS:-100}
+export RINGLOG_POWER_CUTS=${RINGLOG_POWER_CUTS:-500}
+export RINGLOG_TEXT_FILE_MB=${RINGLOG_TEXT_FILE_MB:-500}
+export RINGLOG_REQUIRE_CLIENTS=1 CARGO_TERM_COLOR=never
+seeds=${RINGLOG_SIM_SEEDS:-20000}
+
+commit=$(git rev-parse --short=12 HEAD)
+[ -z "$(git status --porcelain --untracked-files=no)" ] || commit=$commit-changed
+mkdir -p tests/results
+result=tests/results/release-$(date -u +%Y-%m-%d)-$commit.txt
+failed=()
+
+about() {
+    echo "Ringlog release tier"
+    echo "commit    $commit"
+    echo "date      $(date -u +%Y-%m-%dT%H:%M:%SZ)"
+    echo "kernel    $(uname -sr)"
+    echo "processor $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) CPUs"
+    echo "memory    $(sed -n 's/^MemTotal: *//p' /proc/meminfo)"
+    echo "disk      $(df --output=source,fstype . | tail -n 1)"
+    echo "rustc     $(rustc --version)"
+    echo "counts    $RINGLOG_KILL_ROUNDS kill rounds, $RINGLOG_POWER_CUTS power cuts," \
+        "$seeds seeds, $RINGLOG_TEXT_FILE_MB MB of text"
+}
+
+# Runs a stage, keeps going when it fails, and keeps what it printed.
+stage() {
+    local name=$1 started=$SECONDS outcome=held
+    shift
+    printf '\n=== %s\n%s\n' "$name" "$*"
+    "$@" 2>&1 || { outcome=FAILED; failed+=("$name"); }
+    echo "=== $name: $outcome, $((SECONDS - started)) s"
+}
+
+run() {
+    about
+    stage "CI tier" env -u RINGLOG_KILL_ROUNDS -u RINGLOG_POWER_CUTS -u RINGLOG_TEXT_FILE_MB .ci/run
+    stage "kill -9" cargo test --release -p ringlog-tests --test kill9 -- --nocapture
+    stage "power cuts" cargo test --release -p ringlog-tests --test power_cut -- --nocapture
+    stage "text file" cargo test --release -p ringlog-tests --test text_file -- --nocapture
+    stage "simulation" cargo run --release --quiet --bin sim -- --seeds "0..$seeds"
+    stage "simulation, power cuts" \
+        cargo run --release --quiet --bin sim -- --seeds "0..$seeds" --power-cuts-only
+    stage "demonstration" cargo run --release --quiet --bin loadgen -- demo
+    printf '\nduration  %s s\n' "$SECONDS"
+    if [ ${#failed[@]} -eq 0 ]; then
+        echo "outcome   everything held"
+    else
+        echo "outcome   FAILED: ${failed[*]}"
+        return 1
+    fi
+}
+
+run > >(tee "$result") 2>&1
+outcome=$?
+wait
+echo "written to $result"
+exit $outcome

@@ -1,0 +1,16 @@
+//! The storage engine under simulation: one seed is one run of several lives, each ended by a
+//! clean close, a kill or a power cut, with faults in between, and checked after every start
+//! against a model that knows what was acknowledged. And the same workload on the real engine,
+//! recorded, with power cuts at any point of the recording.
+//!
+//! Invariant: a simulated run depends on its seed and its settings alone.
+
+mod life;
+mod machine;
+mod model;
+mod power_cut;
+mod random;
+mod workload;
+
+pub use life::{Failure, Outcome, Settings, run};
+pub use power_cut::{Cuts, cut_power};
