@@ -1,5 +1,6 @@
 //! Processes as the kernel counts them: CPU time, and children that end with this program.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -31,9 +32,11 @@ pub struct Companion {
 }
 
 impl Companion {
-    /// Starts this program again with other arguments.
+    /// Starts a child in a process group of its own: Ctrl-C at a terminal reaches this program,
+    /// which ends its children in good order.
     pub fn start(name: &'static str, command: &mut Command) -> anyhow::Result<Companion> {
         let child = command
+            .process_group(0)
             .spawn()
             .with_context(|| format!("starting the {name}"))?;
         Ok(Companion { name, child })

@@ -63,6 +63,17 @@ impl Pool {
     /// Costs a bitmap search from the arena; beyond it a zeroed heap allocation.
     #[must_use]
     pub fn alloc(&self, bytes: usize) -> Option<BufMut> {
+        self.alloc_where(bytes, true)
+    }
+
+    /// As [`Pool::alloc`], but from the arena or not at all: for who can make room in it, which
+    /// costs less than fresh pages do.
+    #[must_use]
+    pub fn alloc_in_arena(&self, bytes: usize) -> Option<BufMut> {
+        self.alloc_where(bytes, false)
+    }
+
+    fn alloc_where(&self, bytes: usize, beyond: bool) -> Option<BufMut> {
         let shared = &self.shared;
         let bytes = bytes.max(1).checked_next_multiple_of(shared.block_bytes)?;
         let used_bytes = shared.used_bytes.get().checked_add(bytes)?;
@@ -71,7 +82,8 @@ impl Pool {
         }
         let (region, from_arena) = match shared.arena.as_ref().and_then(|arena| arena.take(bytes)) {
             Some(region) => (region, true),
-            None => (Region::from_heap(bytes, shared.block_bytes)?, false),
+            None if beyond => (Region::from_heap(bytes, shared.block_bytes)?, false),
+            None => return None,
         };
         if !from_arena {
             shared.beyond_arena.set(shared.beyond_arena.get() + 1);

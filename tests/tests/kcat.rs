@@ -194,7 +194,9 @@ fn an_unknown_topic_is_made_by_producing_unless_that_is_turned_off() -> Result<(
         node: Node::with(off)?,
         kcat: rig.kcat,
     };
-    let refused = rig.produce(&["-t", "not-made", "-X", "message.timeout.ms=5000"], "x\n");
+    // How long librdkafka hopes that the topic will be made, 30 s by default.
+    let hope = ["-X", "topic.metadata.propagation.max.ms=100"];
+    let refused = rig.produce(&[&["-t", "not-made"], &hope[..]].concat(), "x\n");
     let refused = format!("{:#}", refused.expect_err("the topic is not there"));
     assert!(refused.contains("Unknown topic"), "{refused}");
     Ok(())

@@ -24,7 +24,7 @@ fn start_load(node: &Node, topic: &str, journal: &Path, random: &mut Random) -> 
         .args([
             "produce",
             "--bootstrap",
-            &node.bootstrap(),
+            &node.kafka(0).to_string(),
             "--topic",
             topic,
         ])
@@ -70,7 +70,12 @@ fn journal_lines(journal: &Path) -> Result<usize> {
 fn verify(node: &Node, journal: &Path) -> Result<()> {
     let mut command = Command::new(binaries::loadgen()?);
     command
-        .args(["verify", "--bootstrap", &node.bootstrap(), "--from"])
+        .args([
+            "verify",
+            "--bootstrap",
+            &node.kafka(0).to_string(),
+            "--from",
+        ])
         .arg(journal);
     let printed = run(&mut command, b"")?;
     println!(

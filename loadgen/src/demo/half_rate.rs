@@ -32,6 +32,15 @@ pub struct HalfRate {
     pub inconclusive: bool,
 }
 
+impl HalfRate {
+    /// Whether the rate was kept: at most one batch in a hundred was still waiting when its slice
+    /// ended.
+    #[must_use]
+    pub fn rate_was_kept(&self) -> bool {
+        self.behind_batches * 100 <= self.load.count
+    }
+}
+
 /// Runs the phase, a second time when the device was restless.
 pub fn run(stage: &mut Stage<'_>, rate: f64, batch_bytes: usize) -> anyhow::Result<HalfRate> {
     let first = attempt(stage, rate, batch_bytes)?;

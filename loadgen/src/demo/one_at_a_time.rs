@@ -11,7 +11,7 @@ use crate::reference::loopback::Loopback;
 /// Operations of a slice.
 const OPERATIONS: usize = 100;
 /// First events of a slice that do not count: connection, topic and partition are new.
-const UNCOUNTED: usize = 10;
+const UNCOUNTED: usize = 50;
 /// The device's write.
 const DEVICE_BLOCK_BYTES: usize = 4 << 10;
 

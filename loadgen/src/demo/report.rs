@@ -175,10 +175,10 @@ impl DemoReport {
             phase.load.p99_us,
             phase.load.p999_us,
             phase.load.p99_us / phase.device.p99_us.max(1e-9),
-            if phase.behind_batches > 0 {
-                "; the rate was not kept"
-            } else {
+            if phase.rate_was_kept() {
                 ""
+            } else {
+                "; the rate was not kept"
             }
         )?;
         writeln!(

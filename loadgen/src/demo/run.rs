@@ -1,9 +1,9 @@
 //! The demo from beginning to end.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use crate::cli::arguments::DemoArguments;
 use crate::cli::json::write_json;
@@ -54,6 +54,9 @@ pub fn run(arguments: &DemoArguments) -> anyhow::Result<bool> {
     let outcome = measure(arguments, &place, &node, cores, cpus, &stop);
     let log = node.log_tail();
     let stopped = node.stop();
+    if stop.load(Ordering::Relaxed) {
+        bail!("interrupted; the node is stopped and its directory removed");
+    }
     let report = outcome.with_context(|| format!("the node's last words:\n{log}\n"))?;
     println!("{}", report.text());
     write_json(arguments.json.as_deref(), &report)?;

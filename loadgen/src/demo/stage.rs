@@ -2,7 +2,7 @@
 //! and cleared away before the next begins.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
@@ -57,6 +57,8 @@ pub struct Effort {
 pub struct Slice {
     /// The generator's figures.
     pub report: ProduceReport,
+    /// How long sending took, connecting included.
+    pub seconds: f64,
     /// CPU seconds of the node.
     pub node_cpu_seconds: f64,
     /// CPU seconds of the generator.
@@ -98,7 +100,9 @@ impl<'a> Stage<'a> {
         };
         let own = std::process::id();
         let (node_before, own_before) = (self.node.cpu_seconds()?, cpu_seconds(own)?);
+        let started = Instant::now();
         let mut report = run::run(&options, &Progress::default(), self.stop)?;
+        let seconds = started.elapsed().as_secs_f64();
         let node_cpu_seconds = self.node.cpu_seconds()? - node_before;
         let generator_cpu_seconds = cpu_seconds(own)? - own_before;
         let found = verify(&options.bootstrap, &report.expectation)
@@ -115,6 +119,7 @@ impl<'a> Stage<'a> {
         self.check_stop()?;
         Ok(Slice {
             report,
+            seconds,
             node_cpu_seconds,
             generator_cpu_seconds,
         })

@@ -335,13 +335,19 @@ impl<'a> Worker<'a> {
                 Some(away) if !away.for_good => next = next.min(away.retry_at_ns),
                 Some(_) => {}
                 None => {
-                    let room = connection.in_flight() < options.in_flight;
-                    if let Some(due) = connection
-                        .schedule
-                        .next_ns()
-                        .filter(|_| room && self.sending)
-                    {
-                        next = next.min(due);
+                    // A full window opens with an answer, a full socket when it is polled.
+                    let room = match options.acks {
+                        Acks::None => !connection.blocked,
+                        _ => connection.in_flight() < options.in_flight,
+                    };
+                    if room && self.sending {
+                        match (connection.schedule.next_ns(), options.acks) {
+                            (Some(due), _) => next = next.min(due),
+                            // Everything is written and nothing will answer: go on.
+                            (None, Acks::None) => next = now,
+                            // Room without a batch to fill it: every partition is stalled.
+                            (None, _) => {}
+                        }
                     }
                 }
             }

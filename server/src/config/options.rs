@@ -167,14 +167,14 @@ pub const OPTIONS: &[OptionRow] = &[
         "registered_memory",
         "registered-memory",
         Kind::Bytes,
-        Some("32MiB"),
+        Some("56MiB"),
         "Part of memory_per_core that is registered with the kernel and stays resident",
     ),
     row(
         "cache_bytes",
         "cache-bytes",
         Kind::Bytes,
-        Some("32MiB"),
+        Some("24MiB"),
         "Part of memory_per_core that keeps the newest blocks for consumers",
     ),
     row(

@@ -161,7 +161,9 @@ fn result(
     topic: &CreatableTopic,
     outcome: Result<Created, Refusal>,
 ) -> CreatableTopicResult {
-    let result = CreatableTopicResult::default().with_name(topic.name.clone());
+    let result = CreatableTopicResult::default()
+        .with_name(topic.name.clone())
+        .with_error_message(None);
     match outcome {
         Err((code, message)) => result
             .with_error_code(code.code())

@@ -81,7 +81,7 @@ pub async fn handle(
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
         results.push(match described {
-            Ok(configs) => result.with_configs(configs),
+            Ok(configs) => result.with_error_message(None).with_configs(configs),
             Err((code, message)) => result
                 .with_error_code(code.code())
                 .with_error_message(Some(StrBytes::from_string(message))),
@@ -154,10 +154,8 @@ fn topic_entry(entry: &ConfigEntry<'_>, detail: Detail) -> DescribeConfigsResour
     if detail.types {
         result = result.with_config_type(type_code(entry.config_type));
     }
-    if detail.documentation {
-        result = result.with_documentation(Some(StrBytes::from_static_str(entry.documentation)));
-    }
-    result
+    let documentation = StrBytes::from_static_str(entry.documentation);
+    result.with_documentation(detail.documentation.then_some(documentation))
 }
 
 fn type_code(config_type: ConfigType) -> i8 {
@@ -197,11 +195,8 @@ impl BrokerEntry {
         if detail.types {
             result = result.with_config_type(type_code(self.config_type));
         }
-        if detail.documentation {
-            let text = StrBytes::from_static_str(self.documentation);
-            result = result.with_documentation(Some(text));
-        }
-        result
+        let documentation = StrBytes::from_static_str(self.documentation);
+        result.with_documentation(detail.documentation.then_some(documentation))
     }
 }
 

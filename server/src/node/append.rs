@@ -145,10 +145,21 @@ impl Core {
         let mut results: Vec<Result<Appended, ProduceFailure>> = Vec::with_capacity(batches.len());
         let mut reserved = Vec::with_capacity(batches.len());
         let mut entries = Vec::with_capacity(batches.len());
+        let mut repeats = Vec::new();
         for (index, batch) in batches.iter().enumerate() {
             match self.reserve(index, batch, &mut frame[batch.range.clone()], now_ms) {
                 Err(error) => results.push(Err(error.into())),
-                Ok(Taken::Repeat(appended)) => results.push(Ok(appended)),
+                Ok(Taken::Repeat(appended)) => {
+                    // The first copy may be in this very frame, and share its fate.
+                    let first = reserved.iter().any(|new: &Reserved| {
+                        let base_offset = new.appended.base_offset;
+                        new.partition == batch.partition && base_offset == appended.base_offset
+                    });
+                    if first {
+                        repeats.push(index);
+                    }
+                    results.push(Ok(appended));
+                }
                 Ok(Taken::New(new)) => {
                     entries.push(FrameEntry {
                         meta: new.meta,
@@ -170,8 +181,16 @@ impl Core {
                         ..new.appended
                     });
                 }
+                for index in repeats {
+                    if let Ok(appended) = &mut results[index] {
+                        appended.sequence = sequence;
+                    }
+                }
             }
             Err(error) => {
+                for index in repeats {
+                    results[index] = Err(error.clone().into());
+                }
                 for new in reserved.into_iter().rev() {
                     self.partitions
                         .abandon(new.partition, new.appended.base_offset);

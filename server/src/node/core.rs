@@ -184,7 +184,7 @@ impl Core {
     /// needs to write what waits is never given away.
     fn alloc(&mut self, bytes: usize) -> Option<BufMut> {
         if self.make_room(bytes.saturating_add(LOG_RESERVE_BYTES)) {
-            self.log.pool().alloc(bytes)
+            self.log.alloc(bytes)
         } else {
             None
         }

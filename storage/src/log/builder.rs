@@ -15,7 +15,7 @@ use std::time::Duration;
 use ringlog_types::Sequence;
 
 use super::FRAME_HEADROOM_BYTES;
-use crate::buffer::{Buf, BufMut, Pool};
+use crate::buffer::{Buf, BufMut};
 use crate::format::block_header::{BlockHeader, Group};
 use crate::format::checksum::{Key, payload_checksum};
 use crate::format::entry_header::{EntryHeader, EntryMeta};
@@ -186,7 +186,7 @@ impl OpenBlock {
         &mut self,
         statement: &Statement,
         key: &Key,
-        pool: &Pool,
+        alloc: &mut dyn FnMut(usize) -> Option<BufMut>,
         unit: usize,
     ) -> Option<Laid> {
         let single = self.is_single_frame();
@@ -202,7 +202,7 @@ impl OpenBlock {
             if keep {
                 head = spare_head.take();
             } else {
-                let Some(mut small) = pool.alloc(needed) else {
+                let Some(mut small) = alloc(needed) else {
                     self.head = spare_head;
                     return None;
                 };

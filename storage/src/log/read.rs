@@ -167,12 +167,9 @@ impl<I: Io> Log<I> {
     }
 
     fn submit_read(&mut self, segment: u64, position: u64, length: usize, work: Work) -> bool {
-        let pool = self.submitter.io.pool().clone();
-        let mut buf = pool.alloc(length);
-        while buf.is_none() && self.cache.evict_one() {
-            buf = pool.alloc(length);
-        }
-        let Some(buf) = buf else { return false };
+        let Some(buf) = self.alloc(length) else {
+            return false;
+        };
         let from = self
             .segments
             .live

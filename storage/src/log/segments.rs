@@ -18,6 +18,7 @@ use super::config::LogConfig;
 use super::index::SegmentIndex;
 use super::stats::Stats;
 use super::work::{Submitter, Work};
+use crate::buffer::Buf;
 use crate::format::checksum::Key;
 use crate::format::footer;
 use crate::format::segment_header::{CheckpointPointer, SegmentHeader};
@@ -123,6 +124,8 @@ pub(super) struct Segments {
     /// Files shorter than a segment: cut at their seal, or left half-made by a crash.
     pub short: VecDeque<(String, FileId)>,
     making: Option<Making>,
+    /// What writing ahead writes: filled once.
+    zeros: Option<Buf>,
     pub next_segment: u64,
     pub next_slot: u64,
     log: LogId,
@@ -143,6 +146,7 @@ impl Segments {
             free: VecDeque::new(),
             short: VecDeque::new(),
             making: None,
+            zeros: None,
             next_segment: 1,
             next_slot: 1,
             log,
@@ -281,9 +285,15 @@ impl Segments {
             && calm
         {
             let bytes = PREWRITE_BYTES.min((self.segment_bytes - *to) as usize);
-            if let Some(mut zeros) = submitter.io.pool().alloc(bytes) {
-                zeros.fill(0);
-                let bufs = vec![zeros.freeze().slice(0..bytes)];
+            if self.zeros.is_none() {
+                let zeros = submitter.io.pool().alloc(PREWRITE_BYTES);
+                self.zeros = zeros.map(|mut zeros| {
+                    zeros.fill(0);
+                    zeros.freeze()
+                });
+            }
+            if let Some(zeros) = &self.zeros {
+                let bufs = vec![zeros.slice(0..bytes)];
                 let write = Op::Write {
                     file: *file,
                     offset: *to,
@@ -441,6 +451,7 @@ impl Segments {
                 }
             }
             Making::Flushing { name, file, to } => {
+                self.zeros = None;
                 self.free.push_back(FreeFile {
                     name,
                     file,

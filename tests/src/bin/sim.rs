@@ -41,7 +41,12 @@ fn main() -> ExitCode {
         Settings::failing_disk()
     };
     let (lives, steps, trace) = (arguments.lives, arguments.steps, arguments.trace);
-    let settings = Settings { lives, steps, faults, trace };
+    let settings = Settings {
+        lives,
+        steps,
+        faults,
+        trace,
+    };
     let started = Instant::now();
     let mut total = Outcome::default();
     let mut failed = 0;
@@ -51,7 +56,11 @@ fn main() -> ExitCode {
             Err(failure) => {
                 failed += 1;
                 println!("FAILED {failure}");
-                let only = if arguments.power_cuts_only { " --power-cuts-only" } else { "" };
+                let only = if arguments.power_cuts_only {
+                    " --power-cuts-only"
+                } else {
+                    ""
+                };
                 println!(
                     "  replay: cargo run --release --bin sim -- --seeds {seed}..{} --lives {lives} \
                      --steps {steps}{only} --trace",
@@ -75,7 +84,11 @@ fn main() -> ExitCode {
         total.closed_by_failure,
         total.reads
     );
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn range(text: &str) -> Option<(u64, u64)> {

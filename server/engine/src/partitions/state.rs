@@ -73,9 +73,9 @@ impl Partitions {
     }
 
     /// Checks a client's batch and reserves offsets and sequences for it. After
-    /// [`Prepared::Append`] the batch must be appended to the log with this offset, or given back
-    /// with [`Partitions::abandon`], before another batch of the partition is prepared or given
-    /// back. `now_ms` counts for [`Partitions::expire_producers`] only.
+    /// [`Prepared::Append`] the batch must be appended to the log with this offset, in the order
+    /// of reservation, or given back with [`Partitions::abandon`], newest first. `now_ms` counts
+    /// for [`Partitions::expire_producers`] only.
     ///
     /// # Errors
     /// Why it is refused; nothing is reserved.

@@ -146,6 +146,19 @@ fn a_new_epoch_fences_the_old_as_soon_as_it_is_pending() {
 }
 
 #[test]
+fn a_repeat_of_an_older_epoch_is_fenced_also_while_it_is_pending() {
+    let mut partitions = Partitions::new();
+    let old = batch(7, 1, 0, 1);
+    appended(&mut partitions, &old);
+    appended(&mut partitions, &batch(7, 2, 0, 1));
+    let refused = partitions.prepare(P, &old, NOW);
+    assert!(matches!(
+        refused,
+        Err(ProduceError::InvalidProducerEpoch { current: 2, .. })
+    ));
+}
+
+#[test]
 fn repeats_older_than_five_batches_are_named_duplicates() {
     let mut partitions = Partitions::new();
     for sequence in 0..7 {
@@ -477,6 +490,19 @@ fn a_cut_or_longer_checkpoint_is_refused_and_changes_nothing() {
             .is_err()
     );
     assert_eq!(partitions.checkpoint(), checkpoint);
+}
+
+#[test]
+fn what_was_appended_long_ago_is_known_after_a_restart() {
+    let mut partitions = Partitions::new();
+    partitions.restore(&filled().checkpoint()).unwrap();
+    for sequence in [0, 1] {
+        let refused = partitions.prepare(P, &batch(2, 1, sequence, 1), NOW);
+        assert!(
+            matches!(refused, Err(ProduceError::DuplicateSequence { .. })),
+            "{refused:?}"
+        );
+    }
 }
 
 #[test]

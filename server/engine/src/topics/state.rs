@@ -427,11 +427,9 @@ impl Topics {
     }
 
     fn next_number(&self) -> TopicNumber {
-        let behind_pending = self
-            .pending
-            .last_number()
-            .map(|number| TopicNumber(number.0 + 1));
-        let number = behind_pending.map_or(self.next_number, |n| n.max(self.next_number));
+        // What is pending was numbered behind what is committed.
+        let pending = self.pending.last_number();
+        let number = pending.map_or(self.next_number, |number| TopicNumber(number.0 + 1));
         assert!(
             number.0 < u32::MAX,
             "4 billion topics were created: their numbers are used up"

@@ -15,6 +15,7 @@ pub mod response;
 mod targets;
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use kafka_protocol::error::ResponseError;
 use ringlog_storage::buffer::BufMut;
@@ -27,7 +28,7 @@ use self::response::{PartitionAnswer, ProduceAnswer, Refusal, Stored};
 use self::targets::{Target, resolve};
 use super::complaints::complain;
 use super::errors;
-use super::limits::{STEP_BYTES, STEP_PARTITIONS};
+use super::limits::{LARGE_FRAME_BYTES, STEP_BYTES, STEP_PARTITIONS};
 use super::records;
 use super::wire::WireError;
 use crate::node::append::{Appended, BatchRange, FrameOrCopy, ProduceFailure};
@@ -208,7 +209,13 @@ async fn check(
     version: i16,
     rules: &Rules,
 ) -> Result<BatchHeader, Refusal> {
-    let mut header = checks::check(bytes, version, rules)?;
+    // Small batches cost less than the clock.
+    let began = (bytes.len() > LARGE_FRAME_BYTES).then(Instant::now);
+    let checked = checks::check(bytes, version, rules);
+    if let Some(began) = began {
+        core.metrics().step(began.elapsed());
+    }
+    let mut header = checked?;
     if rules.timestamps.is_none() {
         return Ok(header);
     }

@@ -9,7 +9,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use ringlog_types::batch::Builder;
 
-use super::client::{Client, Topic, produce_request, with_node};
+use super::client::{Client, PATIENCE, Topic, fetch_request, produce_request, with_node};
 
 /// The node still answers on this core.
 fn still_answers(core: SocketAddr) {
@@ -58,7 +58,11 @@ fn frames_that_cannot_be_are_closed() {
 #[test]
 fn a_truncated_frame_ends_with_its_connection() {
     with_node(&[], |cores| {
-        for bytes in [&[0][..], &[0, 0, 0, 100, 1, 2, 3], &[0, 16, 0, 0, 0, 0, 0, 9]] {
+        for bytes in [
+            &[0][..],
+            &[0, 0, 0, 100, 1, 2, 3],
+            &[0, 16, 0, 0, 0, 0, 0, 9],
+        ] {
             let mut client = Client::connect(cores[0]);
             client.send(bytes);
             client.finish_sending();
@@ -102,7 +106,9 @@ fn counts_that_lie_are_closed_without_making_room() {
 }
 
 fn sound() -> Builder {
-    Builder::new().push(1, Some(b"k"), Some(b"v"), &[]).push(2, None, Some(b"w"), &[])
+    Builder::new()
+        .push(1, Some(b"k"), Some(b"v"), &[])
+        .push(2, None, Some(b"w"), &[])
 }
 
 fn recounted(count: i32) -> Vec<u8> {
@@ -131,27 +137,59 @@ fn bad_batches_are_refused_with_the_right_code_and_a_reason() {
             ("empty batch", Builder::new().build(), 87),
             ("count too high", recounted(3), 87),
             ("count too low", recounted(1), 87),
-            ("two batches", [sound().build(), sound().build()].concat(), 87),
-            ("too large", Builder::new().push(1, None, Some(&[0; 5000]), &[]).build(), 10),
+            (
+                "two batches",
+                [sound().build(), sound().build()].concat(),
+                87,
+            ),
+            (
+                "too large",
+                Builder::new().push(1, None, Some(&[0; 5000]), &[]).build(),
+                10,
+            ),
             ("control", sound().attributes(32).build(), 87),
-            ("transaction", sound().producer(1, 0, 0).attributes(16).build(), 48),
+            (
+                "transaction",
+                sound().producer(1, 0, 0).attributes(16).build(),
+                48,
+            ),
         ];
         let mut client = Client::connect(core);
         for (what, records, code) in cases {
             let request = produce_request(9, &topic, -1, records);
             let response: ProduceResponse = client.call(ApiKey::Produce, 9, &request);
             let answer = &response.responses[0].partition_responses[0];
-            assert_eq!((answer.error_code, answer.base_offset), (code, -1), "{what}");
-            assert!(answer.error_message.as_ref().is_some_and(|text| !text.is_empty()), "{what}");
+            assert_eq!(
+                (answer.error_code, answer.base_offset),
+                (code, -1),
+                "{what}"
+            );
+            assert!(
+                answer
+                    .error_message
+                    .as_ref()
+                    .is_some_and(|text| !text.is_empty()),
+                "{what}"
+            );
         }
-        let absent = Topic { name: "absent", ..topic };
+        let absent = Topic {
+            name: "absent",
+            ..topic
+        };
         assert_eq!(client.produce(9, &absent, sound().build()), (3, -1));
-        let absent = Topic { id: uuid::Uuid::from_u128(7), ..topic };
+        let absent = Topic {
+            id: uuid::Uuid::from_u128(7),
+            ..topic
+        };
         assert_eq!(client.produce(13, &absent, sound().build()), (100, -1));
         let request = produce_request(9, &topic, 2, sound().build());
         let response: ProduceResponse = client.call(ApiKey::Produce, 9, &request);
         assert_eq!(response.responses[0].partition_responses[0].error_code, 21);
-        assert_eq!(client.produce(9, &topic, sound().build()), (0, 0), "the first that is sound");
+        assert_eq!(
+            client.produce(9, &topic, sound().build()),
+            (0, 0),
+            "the first that is sound"
+        );
     });
 }
 
@@ -192,17 +230,57 @@ fn what_was_asked_before_a_bad_request_is_answered() {
 fn connections_that_stall_or_idle_are_closed() {
     let timeouts = ["--frame-timeout-ms", "200", "--connection-idle-ms", "400"];
     with_node(&timeouts, |cores| {
-        for bytes in [&[][..], &[0, 0], &[0, 0, 0, 50, 0, 3], &[0, 16, 0, 0, 0, 0, 0, 9, 0, 0]] {
+        for bytes in [
+            &[][..],
+            &[0, 0],
+            &[0, 0, 0, 50, 0, 3],
+            &[0, 16, 0, 0, 0, 0, 0, 9, 0, 0],
+        ] {
             let began = Instant::now();
             let mut client = Client::connect(cores[0]);
             client.send(bytes);
             client.expect_closed();
             let waited = began.elapsed();
             let least = if bytes.is_empty() { 400 } else { 200 };
-            assert!(waited >= Duration::from_millis(least - 50), "{bytes:?} after {waited:?}");
-            assert!(waited < Duration::from_secs(30), "{bytes:?} after {waited:?}");
+            assert!(
+                waited >= Duration::from_millis(least - 50),
+                "{bytes:?} after {waited:?}"
+            );
+            assert!(
+                waited < Duration::from_secs(30),
+                "{bytes:?} after {waited:?}"
+            );
         }
         still_answers(cores[0]);
+    });
+}
+
+#[test]
+fn a_client_that_does_not_take_its_answers_is_given_up() {
+    with_node(&["--frame-timeout-ms", "200"], |cores| {
+        let mut any = Client::connect(cores[0]);
+        let topic = any.create("untaken", &[]);
+        let mut client = Client::connect(cores[topic.leader]);
+        let records = || {
+            Builder::new()
+                .push(1, None, Some(&[7; 1_000_000]), &[])
+                .build()
+        };
+        for _ in 0..12 {
+            assert_eq!(client.produce(9, &topic, records()).0, 0);
+        }
+        // More than socket buffers hold, again and again.
+        for _ in 0..8 {
+            let request = fetch_request(12, &topic, 0, 0, 100 << 20);
+            let frame = client.frame(ApiKey::Fetch, 12, &request);
+            client.send(&frame);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while client.try_send(&[0, 0, 0, 9]) {
+            assert!(Instant::now() < deadline, "the connection is kept");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        still_answers(cores[topic.leader]);
     });
 }
 
@@ -216,7 +294,11 @@ fn random_bytes_do_no_harm() {
             let body = bytes.new_tree(&mut runner).unwrap().current();
             let (key, version) = header.new_tree(&mut runner).unwrap().current();
             let mut client = Client::connect(cores[round % 2]);
-            let sent = if round % 3 == 0 { body } else { request(key, version, &body) };
+            let sent = if round % 3 == 0 {
+                body
+            } else {
+                request(key, version, &body)
+            };
             client.try_send(&sent);
             client.finish_sending();
             client.read_to_end();

@@ -39,11 +39,17 @@ pub fn with_node(more: &[&str], test: impl FnOnce(&[SocketAddr]) + Send) {
 
 /// The same in a directory of the test's.
 pub fn with_node_in(dir: &Path, more: &[&str], test: impl FnOnce(&[SocketAddr]) + Send) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let mut node = runtime.block_on(async {
         let settings = settings(dir, more);
         let directory = DataDirectory::take(dir, Some(2), 2).unwrap();
-        let log = LogConfig { segment_bytes: 16 << 20, ..LogConfig::default() };
+        let log = LogConfig {
+            segment_bytes: 16 << 20,
+            ..LogConfig::default()
+        };
         let uring = UringOptions {
             arena_bytes: 4 << 20,
             memory_limit_bytes: settings.memory_per_core_bytes,
@@ -51,13 +57,20 @@ pub fn with_node_in(dir: &Path, more: &[&str], test: impl FnOnce(&[SocketAddr]) 
             ..UringOptions::default()
         };
         let (storage, address) = (Storage { log, uring }, settings.kafka_addr);
-        Node::launch(settings, directory, address, &storage, |stream, peer, core| {
-            Box::pin(connection::serve(stream, peer, core))
-        })
+        Node::launch(
+            settings,
+            directory,
+            address,
+            &storage,
+            |stream, peer, core| Box::pin(connection::serve(stream, peer, core)),
+        )
         .unwrap()
     });
     runtime.block_on(async {
-        tokio::time::timeout(PATIENCE, node.start()).await.expect("a start in time").unwrap();
+        tokio::time::timeout(PATIENCE, node.start())
+            .await
+            .expect("a start in time")
+            .unwrap();
     });
     let addresses = node.addresses().to_vec();
     std::thread::scope(|scope| {
@@ -71,7 +84,14 @@ pub fn with_node_in(dir: &Path, more: &[&str], test: impl FnOnce(&[SocketAddr]) 
 
 fn settings(dir: &Path, more: &[&str]) -> Arc<Settings> {
     let dir = dir.to_str().unwrap();
-    let all = ["serve", "--data-dir", dir, "--kafka-addr", "127.0.0.1:0", "--allow-buffered-io"];
+    let all = [
+        "serve",
+        "--data-dir",
+        dir,
+        "--kafka-addr",
+        "127.0.0.1:0",
+        "--allow-buffered-io",
+    ];
     let flags = add_flags(Command::new("serve"))
         .try_get_matches_from(all.iter().chain(more).copied())
         .unwrap();
@@ -90,7 +110,10 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client { stream, correlation_id: 0 }
+        Client {
+            stream,
+            correlation_id: 0,
+        }
     }
 
     /// A request with its length and header.
@@ -102,7 +125,9 @@ impl Client {
             .with_correlation_id(self.correlation_id)
             .with_client_id(Some(StrBytes::from_static_str("test")));
         let mut frame = vec![0; 4];
-        header.encode(&mut frame, key.request_header_version(version)).unwrap();
+        header
+            .encode(&mut frame, key.request_header_version(version))
+            .unwrap();
         body.encode(&mut frame, version).unwrap();
         let length = (frame.len() as i32 - 4).to_be_bytes();
         frame[..4].copy_from_slice(&length);
@@ -123,7 +148,11 @@ impl Client {
         let header_version = key.response_header_version(version);
         let header = ResponseHeader::decode(&mut body, header_version).unwrap();
         let response = T::decode(&mut body, version).unwrap();
-        assert!(body.is_empty(), "{key:?} version {version}: {} bytes left", body.len());
+        assert!(
+            body.is_empty(),
+            "{key:?} version {version}: {} bytes left",
+            body.len()
+        );
         (header.correlation_id, response)
     }
 
@@ -137,9 +166,9 @@ impl Client {
         (i32::from_be_bytes(rest.try_into().unwrap()), body)
     }
 
-    /// Sends; the node may have closed the connection.
-    pub fn try_send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes);
+    /// Sends; `false` when the node has closed the connection.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
     }
 
     /// Reads whatever comes until the node closes the connection.
@@ -172,7 +201,11 @@ impl Client {
     }
 
     /// Creates a topic of one partition; its id, and the core that leads it.
-    pub fn create(&mut self, name: &'static str, configs: &[(&'static str, &'static str)]) -> Topic {
+    pub fn create(
+        &mut self,
+        name: &'static str,
+        configs: &[(&'static str, &'static str)],
+    ) -> Topic {
         let configs = configs.iter().map(|(name, value)| {
             CreatableTopicConfig::default()
                 .with_name(StrBytes::from_static_str(name))
@@ -189,7 +222,11 @@ impl Client {
         assert_eq!(result.error_code, 0, "{:?}", result.error_message);
         let metadata = self.metadata(name);
         let leader = metadata.topics[0].partitions[0].leader_id.0;
-        Topic { name, id: result.topic_id, leader: leader as usize }
+        Topic {
+            name,
+            id: result.topic_id,
+            leader: leader as usize,
+        }
     }
 
     pub fn metadata(&mut self, name: &'static str) -> MetadataResponse {
@@ -212,7 +249,11 @@ impl Client {
 
     /// Fetches from partition 0.
     pub fn fetch(&mut self, version: i16, topic: &Topic, from: i64) -> FetchResponse {
-        self.call(ApiKey::Fetch, version, &fetch_request(version, topic, from, 0, 100 << 20))
+        self.call(
+            ApiKey::Fetch,
+            version,
+            &fetch_request(version, topic, from, 0, 100 << 20),
+        )
     }
 
     /// Offset and timestamp.
@@ -248,7 +289,10 @@ pub fn produce_request(version: i16, topic: &Topic, acks: i16, records: Vec<u8>)
     } else {
         data.with_name(topic_name(topic.name))
     };
-    ProduceRequest::default().with_acks(acks).with_timeout_ms(1000).with_topic_data(vec![data])
+    ProduceRequest::default()
+        .with_acks(acks)
+        .with_timeout_ms(1000)
+        .with_topic_data(vec![data])
 }
 
 pub fn fetch_request(
@@ -258,8 +302,9 @@ pub fn fetch_request(
     max_wait_ms: i32,
     max_bytes: i32,
 ) -> FetchRequest {
-    let partition =
-        FetchPartition::default().with_fetch_offset(from).with_partition_max_bytes(max_bytes);
+    let partition = FetchPartition::default()
+        .with_fetch_offset(from)
+        .with_partition_max_bytes(max_bytes);
     let wanted = FetchTopic::default().with_partitions(vec![partition]);
     let wanted = if version >= 13 {
         wanted.with_topic_id(topic.id)
@@ -271,5 +316,9 @@ pub fn fetch_request(
         .with_min_bytes(1)
         .with_max_bytes(max_bytes)
         .with_topics(vec![wanted]);
-    if version >= 7 { request.with_session_epoch(-1) } else { request }
+    if version >= 7 {
+        request.with_session_epoch(-1)
+    } else {
+        request
+    }
 }

@@ -9,7 +9,9 @@ use ringlog_types::batch::{BatchHeader, Builder, Compression, HEADER_BYTES, vali
 use super::client::{Client, fetch_request, produce_request, with_node, with_node_in};
 
 fn batch(value: &[u8]) -> Vec<u8> {
-    Builder::new().push(1000, Some(b"key"), Some(value), &[("h", b"1")]).build()
+    Builder::new()
+        .push(1000, Some(b"key"), Some(value), &[("h", b"1")])
+        .build()
 }
 
 fn only(response: &FetchResponse) -> &PartitionData {
@@ -44,7 +46,10 @@ fn every_version_of_produce_and_fetch_carries_batches_byte_for_byte() {
         for version in 3..=13 {
             let records = batch(format!("version {version}").as_bytes());
             let offset = i64::from(version) - 3;
-            assert_eq!(client.produce(version, &topic, records.clone()), (0, offset));
+            assert_eq!(
+                client.produce(version, &topic, records.clone()),
+                (0, offset)
+            );
             sent.push(records);
         }
         // Larger than what is copied: an extent of the block.
@@ -58,8 +63,14 @@ fn every_version_of_produce_and_fetch_carries_batches_byte_for_byte() {
             let stored = batches(found.records.as_ref().unwrap());
             assert_eq!(stored.len(), sent.len(), "version {version}");
             for (offset, (sent, stored)) in sent.iter().zip(&stored).enumerate() {
-                assert!(stored_as(sent, stored), "offset {offset}, version {version}");
-                assert_eq!(BatchHeader::parse(stored).unwrap().base_offset, offset as i64);
+                assert!(
+                    stored_as(sent, stored),
+                    "offset {offset}, version {version}"
+                );
+                assert_eq!(
+                    BatchHeader::parse(stored).unwrap().base_offset,
+                    offset as i64
+                );
             }
         }
     });
@@ -86,7 +97,10 @@ fn many_partitions_in_one_large_request_are_all_stored() {
         }
         assert_eq!(answers[701].error_code, 3);
         let response = client.fetch(12, &topic, 0);
-        assert_eq!(batches(only(&response).records.as_ref().unwrap()).len(), 701);
+        assert_eq!(
+            batches(only(&response).records.as_ref().unwrap()).len(),
+            701
+        );
     });
 }
 
@@ -138,8 +152,11 @@ fn a_fetch_waits_for_records_and_no_longer_than_it_may() {
         assert_eq!(only(&response).records.as_ref().unwrap().len(), 0);
         assert!(began.elapsed() >= Duration::from_millis(300));
         // A wait of a minute ends with the first record.
-        let frame =
-            consumer.frame(ApiKey::Fetch, 12, &fetch_request(12, &topic, 0, 60_000, 1 << 20));
+        let frame = consumer.frame(
+            ApiKey::Fetch,
+            12,
+            &fetch_request(12, &topic, 0, 60_000, 1 << 20),
+        );
         let began = Instant::now();
         consumer.send(&frame);
         let mut producer = Client::connect(cores[topic.leader]);
@@ -148,16 +165,53 @@ fn a_fetch_waits_for_records_and_no_longer_than_it_may() {
         assert_eq!(batches(only(&response).records.as_ref().unwrap()).len(), 1);
         assert!(began.elapsed() < Duration::from_secs(50), "it was woken");
         // And with the end of the client's requests.
-        let frame =
-            consumer.frame(ApiKey::Fetch, 12, &fetch_request(12, &topic, 1, 60_000, 1 << 20));
+        let frame = consumer.frame(
+            ApiKey::Fetch,
+            12,
+            &fetch_request(12, &topic, 1, 60_000, 1 << 20),
+        );
         let began = Instant::now();
         consumer.send(&frame);
         consumer.finish_sending();
         let (_, response): (_, FetchResponse) = consumer.receive(ApiKey::Fetch, 12);
         assert_eq!(only(&response).records.as_ref().unwrap().len(), 0);
-        assert!(began.elapsed() < Duration::from_secs(50), "nobody waits for it");
+        assert!(
+            began.elapsed() < Duration::from_secs(50),
+            "nobody waits for it"
+        );
         consumer.expect_closed();
     });
+}
+
+#[test]
+fn a_node_that_stops_answers_who_waits() {
+    let mut waiting = None;
+    let began = Instant::now();
+    with_node(&[], |cores| {
+        let mut any = Client::connect(cores[0]);
+        let topic = any.create("stopping", &[]);
+        let mut consumer = Client::connect(cores[topic.leader]);
+        let request = fetch_request(12, &topic, 0, 120_000, 1 << 20);
+        let frame = consumer.frame(ApiKey::Fetch, 12, &request);
+        consumer.send(&frame);
+        // What follows on the connection is read while the first waits.
+        let produce = produce_request(9, &topic, 1, Vec::new());
+        let frame = consumer.frame(ApiKey::Produce, 9, &produce);
+        consumer.send(&frame);
+        // The node has the requests when it has answered a later one.
+        let _ = Client::connect(cores[topic.leader]).produce(9, &topic, Vec::new());
+        waiting = Some(consumer);
+    });
+    assert!(
+        began.elapsed() < Duration::from_secs(60),
+        "the wait was cut short"
+    );
+    let mut consumer = waiting.unwrap();
+    let (_, response): (_, FetchResponse) = consumer.receive(ApiKey::Fetch, 12);
+    assert_eq!(only(&response).error_code, 0);
+    let (_, response): (_, ProduceResponse) = consumer.receive(ApiKey::Produce, 9);
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 87);
+    consumer.expect_closed();
 }
 
 #[test]
@@ -180,7 +234,14 @@ fn a_fetch_keeps_to_its_limits_but_always_brings_the_first_batch() {
         assert_eq!(fetch(4, 100_000), 0);
         let response = client.fetch(12, &topic, 5);
         let beyond = only(&response);
-        assert_eq!((beyond.error_code, beyond.high_watermark, beyond.log_start_offset), (1, 4, 0));
+        assert_eq!(
+            (
+                beyond.error_code,
+                beyond.high_watermark,
+                beyond.log_start_offset
+            ),
+            (1, 4, 0)
+        );
         let response = client.fetch(12, &topic, -1);
         assert_eq!(only(&response).error_code, 1);
     });
@@ -195,7 +256,9 @@ fn fetch_sessions_are_not_given_out() {
         let full = fetch_request(12, &topic, 0, 0, 1).with_session_epoch(0);
         let response: FetchResponse = client.call(ApiKey::Fetch, 12, &full);
         assert_eq!((response.error_code, response.session_id), (0, 0));
-        let next = fetch_request(12, &topic, 0, 0, 1).with_session_id(5).with_session_epoch(1);
+        let next = fetch_request(12, &topic, 0, 0, 1)
+            .with_session_id(5)
+            .with_session_epoch(1);
         let response: FetchResponse = client.call(ApiKey::Fetch, 12, &next);
         assert_eq!((response.error_code, response.responses.len()), (70, 0));
     });
@@ -211,11 +274,20 @@ fn the_wrong_core_says_who_leads() {
         let request = produce_request(10, &topic, -1, batch(b"x"));
         let response: ProduceResponse = client.call(ApiKey::Produce, 10, &request);
         let answer = &response.responses[0].partition_responses[0];
-        assert_eq!((answer.error_code, answer.current_leader.leader_id.0), (6, topic.leader as i32));
-        assert_eq!(response.node_endpoints[0].port, i32::from(cores[topic.leader].port()));
+        assert_eq!(
+            (answer.error_code, answer.current_leader.leader_id.0),
+            (6, topic.leader as i32)
+        );
+        assert_eq!(
+            response.node_endpoints[0].port,
+            i32::from(cores[topic.leader].port())
+        );
         let response = client.fetch(16, &topic, 0);
         assert_eq!(only(&response).error_code, 6);
-        assert_eq!(only(&response).current_leader.leader_id.0, topic.leader as i32);
+        assert_eq!(
+            only(&response).current_leader.leader_id.0,
+            topic.leader as i32
+        );
         assert_eq!(response.node_endpoints[0].node_id.0, topic.leader as i32);
         assert_eq!(client.list_offset(5, &topic, -1).0, 6);
     });
@@ -243,9 +315,11 @@ fn times_are_looked_up_to_the_exact_record_also_in_compressed_batches() {
         let mut any = Client::connect(cores[0]);
         let topic = any.create("times", &[]);
         let mut client = Client::connect(cores[topic.leader]);
-        for (first, compression) in
-            [(1000, Compression::None), (2000, Compression::Zstd), (3000, Compression::Lz4)]
-        {
+        for (first, compression) in [
+            (1000, Compression::None),
+            (2000, Compression::Zstd),
+            (3000, Compression::Lz4),
+        ] {
             let builder = (0..10).fold(Builder::new(), |builder, number| {
                 builder.push(first + number * 10, None, Some(&[1; 100]), &[])
             });
@@ -269,7 +343,13 @@ fn times_are_looked_up_to_the_exact_record_also_in_compressed_batches() {
             assert_eq!(find(2050), (0, 15, 2050));
             assert_eq!(find(3081), (0, 29, 3090));
             assert_eq!(find(3091), (0, -1, -1));
-            let or_unsupported = |since, found| if version >= since { found } else { (35, -1, -1) };
+            let or_unsupported = |since, found| {
+                if version >= since {
+                    found
+                } else {
+                    (35, -1, -1)
+                }
+            };
             assert_eq!(find(-3), or_unsupported(7, (0, 29, 3090)));
             assert_eq!(find(-4), or_unsupported(8, (0, 0, -1)));
             assert_eq!(find(-5), or_unsupported(9, (0, -1, -1)));
@@ -325,7 +405,10 @@ fn a_repeat_of_an_idempotent_producer_gets_the_first_answer() {
         let topic = any.create("idempotent", &[]);
         let mut client = Client::connect(cores[topic.leader]);
         let numbered = |sequence| {
-            Builder::new().producer(77, 0, sequence).push(1, None, Some(b"v"), &[]).build()
+            Builder::new()
+                .producer(77, 0, sequence)
+                .push(1, None, Some(b"v"), &[])
+                .build()
         };
         assert_eq!(client.produce(9, &topic, numbered(0)), (0, 0));
         assert_eq!(client.produce(9, &topic, numbered(1)), (0, 1));
@@ -378,7 +461,10 @@ fn what_was_answered_is_there_after_a_restart() {
             for one in stored {
                 let header = BatchHeader::parse(&one).unwrap();
                 assert_eq!(header.base_offset, next);
-                assert!(stored_as(&batch(&vec![next as u8; 1000 << (next % 10)]), &one));
+                assert!(stored_as(
+                    &batch(&vec![next as u8; 1000 << (next % 10)]),
+                    &one
+                ));
                 next += 1;
             }
         }

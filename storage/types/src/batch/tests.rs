@@ -308,18 +308,16 @@ proptest! {
 
 #[test]
 fn the_ends_of_the_integer_ranges_survive() {
-    for value in [
+    let beyond_32_bits = [
+        1 << 31,
+        -(1 << 31) - 1,
+        1 << 32,
+        1 << 34,
         i64::MIN,
         i64::MAX,
-        i32::MIN.into(),
-        i32::MAX.into(),
-        0,
-        -1,
-        63,
-        64,
-        -64,
-        -65,
-    ] {
+    ];
+    let within = [i32::MIN.into(), i32::MAX.into(), 0, -1, 63, 64, -64, -65];
+    for value in beyond_32_bits.into_iter().chain(within) {
         let mut out = Vec::new();
         super::varint::put(&mut out, value);
         assert_eq!(super::varint::take_i64(&mut &out[..]), Some(value));
@@ -449,6 +447,14 @@ fn records_with_wrong_offset_deltas_or_lengths_are_refused() {
     assert_eq!(
         validate(&resealed(shifted)),
         Err(BatchError::RecordOffsetDelta { index: 0, found: 1 })
+    );
+    // The second record begins at 70: its delta is that of the first again.
+    let mut repeated = batch.clone();
+    assert_eq!((repeated[61], repeated[73]), (16, 2));
+    repeated[73] = 0;
+    assert_eq!(
+        validate(&resealed(repeated)),
+        Err(BatchError::RecordOffsetDelta { index: 1, found: 0 })
     );
     let mut negative = batch.clone();
     negative[61] = 1;
