@@ -457,6 +457,19 @@ impl Connection {
         })
     }
 
+    /// A fetch request's body for one partition: what is there now, up to 64 MiB.
+    #[must_use]
+    pub fn fetch_body(topic: &str, partition: i32, offset: i64) -> Vec<u8> {
+        let body = Fields::new().i32(-1).i32(0).i32(1).i32(64 << 20).i8(0);
+        let body = body
+            .i32(1)
+            .string(Some(topic))
+            .i32(1)
+            .i32(partition)
+            .i64(offset);
+        body.i32(64 << 20).finish()
+    }
+
     /// Fetches record bytes of one partition: error code, high watermark, records.
     ///
     /// # Errors
@@ -467,15 +480,8 @@ impl Connection {
         partition: i32,
         offset: i64,
     ) -> Result<(i16, i64, Vec<u8>)> {
-        let body = Fields::new().i32(-1).i32(0).i32(1).i32(64 << 20).i8(0);
-        let body = body
-            .i32(1)
-            .string(Some(topic))
-            .i32(1)
-            .i32(partition)
-            .i64(offset)
-            .i32(64 << 20);
-        let mut answer = self.request(api::FETCH, 4, &body.finish())?;
+        let body = Connection::fetch_body(topic, partition, offset);
+        let mut answer = self.request(api::FETCH, 4, &body)?;
         let (_throttle, topics) = (answer.i32()?, answer.i32()?);
         ensure!(topics == 1, "one topic, {topics} found");
         answer.string()?;

@@ -1,7 +1,7 @@
 //! Log lines about what clients send: each names the peer and the cause, and each is counted.
 //!
 //! Invariant: a flood of bad requests is not a flood of lines. Of each kind of error a core
-//! writes [`LINES`] in [`PERIOD`]; how many more there were stands in the next line.
+//! writes `LINES` in `PERIOD`; how many more there were stands in the next line.
 
 use std::cell::RefCell;
 use std::fmt::Display;

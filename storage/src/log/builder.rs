@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ringlog_types::Sequence;
 
-use super::FRAME_HEADROOM_BYTES;
+use super::frame::{FRAME_HEADROOM_BYTES, FrameEntry};
 use crate::buffer::{Buf, BufMut};
 use crate::format::block_header::{BlockHeader, Group};
 use crate::format::checksum::{Key, payload_checksum};
@@ -138,7 +138,7 @@ impl OpenBlock {
     }
 
     /// Takes a frame in, with entries whose payloads lie in it.
-    pub fn push_frame(&mut self, entries: &[super::FrameEntry], buf: BufMut, end: usize) {
+    pub fn push_frame(&mut self, entries: &[FrameEntry], buf: BufMut, end: usize) {
         let place = Place::Frame(self.frames.len());
         for entry in entries {
             let checksum = payload_checksum(&buf[entry.range.clone()]);

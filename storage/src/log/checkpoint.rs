@@ -7,9 +7,10 @@
 
 use std::rc::Rc;
 
-use ringlog_types::{Offset, PartitionId, Sequence};
+use ringlog_types::{Offset, PartitionId};
 
 use super::block::Block;
+use super::pending::PendingCheckpoint;
 use super::{EntryKind, EntryMeta, Log, Machine};
 use crate::format::manifest::{Manifest, PartitionRow, RangeRow, SegmentRow};
 use crate::format::segment_header::CheckpointPointer;
@@ -17,15 +18,6 @@ use crate::io::Io;
 
 /// Bytes of a checkpoint in one entry.
 const PART_BYTES: usize = 512 << 10;
-
-/// A checkpoint on its way to being durable.
-#[derive(Debug)]
-pub(super) struct PendingCheckpoint {
-    first: Option<CheckpointPointer>,
-    last_sequence: Sequence,
-    parts_left: usize,
-    anchor_segment: u64,
-}
 
 impl<I: Io> Log<I> {
     /// Appends a checkpoint of the committed state, unless one is under way.

@@ -18,11 +18,11 @@ use ringlog_types::Sequence;
 
 use super::block::Block;
 use super::builder::{OpenBlock, Statement};
+use super::frame::{FRAME_HEADROOM_BYTES, FrameEntry};
+use super::pending::{InFlight, WriteState};
 use super::segments::Segments;
 use super::work::Work;
-use super::{
-    AppendError, EntryKind, EntryMeta, FRAME_HEADROOM_BYTES, FlushMethod, FrameEntry, Log, Machine,
-};
+use super::{AppendError, EntryKind, EntryMeta, FlushMethod, Log, Machine};
 use crate::buffer::{Buf, BufMut};
 use crate::format::block_header::{BlockHeader, Group};
 use crate::format::entry_header::EntryHeader;
@@ -36,25 +36,6 @@ const MAX_BLOCK_BYTES: usize = 16 << 20;
 const MAX_GROUP_BYTES: usize = 1 << 30;
 
 const SPACE_RETRY: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WriteState {
-    Writing,
-    Written,
-    Flushing,
-    Durable,
-    Failed,
-}
-
-/// A block between its submission and the durable prefix.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    block: Rc<Block>,
-    file: FileId,
-    payload_bytes: usize,
-    submitted_at: Duration,
-    state: WriteState,
-}
 
 impl<I: Io> Log<I> {
     /// Adds entries as one atomic group, copying their bytes. Returns the sequence of the block

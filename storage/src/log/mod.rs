@@ -24,7 +24,9 @@ mod cache;
 mod checkpoint;
 mod commit;
 mod config;
+mod frame;
 mod index;
+mod pending;
 mod read;
 mod recovery;
 mod report;
@@ -36,7 +38,6 @@ mod walk;
 mod work;
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -49,6 +50,7 @@ use crate::io::Io;
 
 pub use crate::format::entry_header::{EntryKind, EntryMeta};
 pub use config::{FlushMethod, LogConfig};
+pub use frame::{FRAME_HEADROOM_BYTES, FrameEntry};
 pub use report::{Damage, OpenError, RecoveryReport};
 pub use stats::{Histogram, Stats};
 
@@ -116,15 +118,6 @@ pub enum AppendError {
     Busy,
 }
 
-/// An entry whose bytes lie in a frame buffer.
-#[derive(Clone, Debug)]
-pub struct FrameEntry {
-    /// What it says of itself.
-    pub meta: EntryMeta,
-    /// Where its bytes lie in the frame buffer (counted from the buffer's start).
-    pub range: Range<usize>,
-}
-
 /// What a read found.
 #[derive(Debug)]
 pub enum Read {
@@ -147,10 +140,6 @@ pub enum Read {
     Failed(String),
 }
 
-/// Frame buffers keep this much free before the frame, so that a block of one frame is written
-/// where it was received: the block's header goes into the headroom.
-pub const FRAME_HEADROOM_BYTES: usize = 4096;
-
 /// One core's log.
 #[derive(Debug)]
 pub struct Log<I: Io> {
@@ -166,7 +155,7 @@ pub struct Log<I: Io> {
     // Commit.
     open: Option<builder::OpenBlock>,
     ready: VecDeque<builder::OpenBlock>,
-    in_flight: VecDeque<commit::InFlight>,
+    in_flight: VecDeque<pending::InFlight>,
     spare_head: Option<crate::buffer::BufMut>,
     next_sequence: Sequence,
     last_entry_sequence: Sequence,
@@ -187,7 +176,7 @@ pub struct Log<I: Io> {
     cache: cache::Cache,
     checkpoint: Option<CheckpointPointer>,
     checkpoint_anchor_segment: u64,
-    pending_checkpoint: Option<checkpoint::PendingCheckpoint>,
+    pending_checkpoint: Option<pending::PendingCheckpoint>,
     bytes_since_checkpoint: u64,
 
     // Reading.

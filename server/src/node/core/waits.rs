@@ -96,7 +96,7 @@ impl CoreHandle {
     }
 
     /// Waits for the log's next move (blocks durable, reads done, failure): what
-    /// [`AppendError::Busy`] asks for. Returns at once when nothing is left to be written.
+    /// [`ringlog_storage::log::AppendError::Busy`] asks for. Returns at once when nothing is left to be written.
     pub async fn log_moved(&self) {
         let shared = &*self.0;
         shared.work.raise();
@@ -114,7 +114,7 @@ impl CoreHandle {
     }
 
     /// Waits, first come first served, until the log takes `bytes` of records without
-    /// answering [`AppendError::Busy`] (or is closed: the append says so then). Append in the
+    /// answering [`ringlog_storage::log::AppendError::Busy`] (or is closed: the append says so then). Append in the
     /// same turn, before the next wait.
     pub async fn room(&self, bytes: usize) {
         let _turn = self.0.room_turn.acquire().await;

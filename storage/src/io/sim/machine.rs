@@ -13,8 +13,8 @@ use std::time::Duration;
 use super::super::medium::{Inode, Medium, Moment, Started};
 use super::super::random::Random;
 use super::super::{Completion, FileId, Op, Token};
-use super::SimOptions;
 use super::faults::{Faults, Injected, Injection};
+use super::options::SimOptions;
 
 /// Time that passes with each turn of the caller, so that a caller that polls without waiting
 /// gets on.
