@@ -6,10 +6,10 @@
 //! the walk goes on behind it. A later segment whose first block names the last block as its
 //! predecessor is the successor, whatever still lies behind that block in its own segment.
 //!
-//! Invariant: nothing is served before what was kept is flushed and the new segment's first
+//! Invariant: nothing is served before what was kept is written again and flushed and the new segment's first
 //! block is durable.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,15 +17,28 @@ use ringlog_types::{LogId, Sequence};
 
 use super::adopt::Cursor;
 use super::block::Block;
+use super::commit::whole;
 use super::config::LogConfig;
 use super::report::{Damage, OpenError, RecoveryReport};
 use super::segments::{FreeFile, Stage};
 use super::survey::{Found, place};
 use super::walk::{Walk, run};
 use super::{EntryKind, Log, Machine};
+use crate::buffer::Buf;
 use crate::format::block_header::BlockHeader;
 use crate::format::manifest::Anchor;
 use crate::io::{FileId, Io, Op};
+
+/// A block that was kept although nothing states that it was durable. It is written again, as
+/// it stands: after a flush that failed a later one that succeeds vouches for nothing the first
+/// covered, also when the first was another process's.
+#[derive(Debug)]
+struct TailBlock {
+    sequence: Sequence,
+    file: FileId,
+    position: u64,
+    bytes: Vec<Buf>,
+}
 
 impl<I: Io> Log<I> {
     /// Opens the log in the seam's directory, replaying into `machine`. Blocks until the log
@@ -72,13 +85,15 @@ impl<I: Io> Log<I> {
                 .adopt_manifest(&found, &manifest, &mut report)
                 .map_err(unreadable)?;
             log.checkpoint = Some(pointer);
+            log.segments.named_checkpoint = Some(pointer.sequence);
             log.checkpoint_anchor_segment = manifest.anchor.segment;
         }
-        log.replay(&found, cursor, machine, &mut report)
+        let mut tail = VecDeque::new();
+        log.replay(&found, cursor, machine, &mut report, &mut tail)
             .map_err(unreadable)?;
         log.forget_dead_damage(&mut report);
         log.sort_out_files(found);
-        log.make_servable(machine)?;
+        log.make_servable(machine, tail)?;
         report.end = log.durable;
         report.epoch = log.epoch;
         report.duration = log.submitter.io.monotonic().saturating_sub(started);
@@ -92,6 +107,7 @@ impl<I: Io> Log<I> {
         mut cursor: Cursor,
         machine: &mut dyn Machine,
         report: &mut RecoveryReport,
+        tail: &mut VecDeque<TailBlock>,
     ) -> std::io::Result<()> {
         let mut walk: Option<Walk<'_>> = None;
         loop {
@@ -132,6 +148,19 @@ impl<I: Io> Log<I> {
                     cursor.position += block.bytes as u64;
                     cursor.expected = cursor.expected.next();
                     cursor.previous = block.checksum;
+                    while tail
+                        .front()
+                        .is_some_and(|block| block.sequence <= header.durable)
+                    {
+                        tail.pop_front();
+                    }
+                    let bytes = block.extents.iter().map(|(_, buf)| buf.clone()).collect();
+                    tail.push_back(TailBlock {
+                        sequence: block.sequence,
+                        file: file.file,
+                        position: block.position,
+                        bytes,
+                    });
                     self.accept(file, block, &damaged, machine, report);
                 }
                 _ => match self.resume_point(found, cursor, report)? {
@@ -337,9 +366,26 @@ impl<I: Io> Log<I> {
     }
 
     /// Flushes what was kept, opens the new segment and writes its first block.
-    fn make_servable(&mut self, machine: &mut dyn Machine) -> Result<(), OpenError> {
+    fn make_servable(
+        &mut self,
+        machine: &mut dyn Machine,
+        tail: VecDeque<TailBlock>,
+    ) -> Result<(), OpenError> {
         let log = self.id;
         let failed = |cause: String| OpenError::NotWritable { log, cause };
+        for block in tail {
+            let bytes: usize = block.bytes.iter().map(|buf| buf.len()).sum();
+            let write = Op::Write {
+                file: block.file,
+                offset: block.position,
+                bufs: block.bytes,
+                durable: true,
+            };
+            let written = run(&mut self.submitter.io, write).result;
+            whole(written, bytes).map_err(|cause| {
+                failed(format!("writing block {} again: {cause}", block.sequence))
+            })?;
+        }
         let open = self
             .segments
             .live

@@ -126,6 +126,9 @@ pub(super) struct Segments {
     making: Option<Making>,
     /// What writing ahead writes: filled once.
     zeros: Option<Buf>,
+    /// The newest checkpoint that a durable header names. A file that a newer one let go may be
+    /// needed by a restart, which finds only what is named: it keeps its content until then.
+    pub named_checkpoint: Option<Sequence>,
     pub next_segment: u64,
     pub next_slot: u64,
     log: LogId,
@@ -147,6 +150,7 @@ impl Segments {
             short: VecDeque::new(),
             making: None,
             zeros: None,
+            named_checkpoint: None,
             next_segment: 1,
             next_slot: 1,
             log,
@@ -245,7 +249,9 @@ impl Segments {
                 self.open(submitter, free, epoch, checkpoint);
             }
         }
-        while self.free.len() > self.pool_segments.max(1)
+        let named = self.named_checkpoint == checkpoint.map(|newest| newest.sequence);
+        while named
+            && self.free.len() > self.pool_segments.max(1)
             && self.free.len() as u64 * self.segment_bytes > self.recycle_bytes
         {
             let surplus = self
@@ -261,7 +267,7 @@ impl Segments {
             submitter.submit(close, Work::Housekeeping("closing a surplus segment file"));
         }
         if self.making.is_none() && self.free.len() < self.pool_segments {
-            if let Some((name, file)) = self.short.pop_front() {
+            if named && let Some((name, file)) = self.short.pop_front() {
                 self.reserve(submitter, name, file);
                 return;
             }
@@ -396,6 +402,7 @@ impl Segments {
         if let Some(next) = &mut self.next {
             debug_assert_eq!(next.segment, segment, "one segment is opened at a time");
             next.durable = true;
+            self.named_checkpoint = next.header.checkpoint.map(|newest| newest.sequence);
         }
     }
 
