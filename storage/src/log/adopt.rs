@@ -28,6 +28,14 @@ pub(super) struct Cursor {
     pub previous: u64,
 }
 
+/// Blocks that the checkpoint knows and that cannot be read: from the first to the last.
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    position: u64,
+    first: Sequence,
+    end: Sequence,
+}
+
 impl<I: Io> Log<I> {
     /// Reads a checkpoint whole: storage's part and the machines'.
     pub(super) fn load_checkpoint(
@@ -199,6 +207,7 @@ impl<I: Io> Log<I> {
         let mut index = SegmentIndex::new();
         let (mut at, mut rows_bound) = (self.unit as u64, 0);
         let mut expected = row.first_sequence;
+        let mut lost: Option<Lost> = None;
         while at < row.data_end {
             match walk.block_at(&mut self.submitter.io, at)? {
                 Ok((block, header, damaged)) if header.sequence == expected => {
@@ -216,33 +225,18 @@ impl<I: Io> Log<I> {
                         .map_or((row.data_end, row.last_sequence.next()), |n| {
                             (n.0, n.1.sequence)
                         });
-                    let offsets = Vec::new();
-                    report.damage.push(Damage {
-                        segment: row.segment,
-                        position: at,
-                        first: expected,
+                    let first = lost.map_or((at, expected), |lost| (lost.position, lost.first));
+                    lost = Some(Lost {
+                        position: first.0,
+                        first: first.1,
                         end,
-                        offsets,
                     });
                     (at, expected) = (position, end);
                 }
             }
         }
-        // What the checkpoint says of a partition and no block shows is damaged.
-        for range in &row.ranges {
-            let mut known = range.first;
-            let blocks = index.partitions.get(&range.partition);
-            let rows = blocks.map(|range| range.blocks.clone()).unwrap_or_default();
-            let state = self.partitions.entry(range.partition).or_default();
-            for block in &rows {
-                if block.first > known {
-                    state.add_damage(known, block.first);
-                }
-                known = known.max(block.end);
-            }
-            if known < range.end {
-                state.add_damage(known, range.end);
-            }
+        if let Some(lost) = lost {
+            self.name_lost_blocks(&index, row, lost, report);
         }
         if let Some(segment) = self.segments.live.get_mut(&row.segment) {
             segment.rows_bound = rows_bound;
@@ -257,6 +251,43 @@ impl<I: Io> Log<I> {
         }
         self.set_index(row.segment, index);
         Ok(())
+    }
+
+    /// What the checkpoint says of a partition and no block shows is damaged. Blocks without
+    /// live records may be gone: the checkpoint covers the state in them, and a file that it
+    /// let go is written over while its old header may still stand.
+    fn name_lost_blocks(
+        &mut self,
+        index: &SegmentIndex,
+        row: &SegmentRow,
+        lost: Lost,
+        report: &mut RecoveryReport,
+    ) {
+        let mut offsets = Vec::new();
+        for range in &row.ranges {
+            let blocks = index.partitions.get(&range.partition);
+            let blocks = blocks.map_or(&[][..], |range| &range.blocks);
+            let state = self.partitions.entry(range.partition).or_default();
+            let mut known = range.first.max(state.start);
+            let shown = blocks.iter().map(|block| (block.first, block.end));
+            for (first, end) in shown.chain([(range.end, range.end)]) {
+                if first > known {
+                    state.add_damage(known, first);
+                    offsets.push((range.partition, known.0, first.0));
+                }
+                known = known.max(end);
+            }
+        }
+        if offsets.is_empty() {
+            return;
+        }
+        report.damage.push(Damage {
+            segment: row.segment,
+            position: lost.position,
+            first: lost.first,
+            end: lost.end,
+            offsets,
+        });
     }
 
     fn index_block(
