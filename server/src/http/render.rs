@@ -79,6 +79,21 @@ const COUNTERS: &[(&str, &str, OfCore)] = &[
     ),
 ];
 
+type Longest = fn(&CoreMetrics) -> std::time::Duration;
+
+const LONGEST_STEPS: [(&str, &str, Longest); 2] = [
+    (
+        "ringlog_longest_step_seconds",
+        "Longest time one synchronous step held the core by itself",
+        CoreMetrics::longest_step,
+    ),
+    (
+        "ringlog_longest_preempted_step_seconds",
+        "Longest time of a step during which the kernel gave the CPU to somebody else",
+        CoreMetrics::longest_preempted_step,
+    ),
+];
+
 const GAUGES: &[(&str, &str, OfCore)] = &[
     ("ringlog_connections", "Connections open", |core| {
         core.connections.get()
@@ -337,12 +352,12 @@ impl NodeFigures {
         for (name, help, figure) in GAUGES {
             self.per_core(encoder, name, help, |core| figure(&core.metrics))?;
         }
-        let help = "Longest time one synchronous step held the core since it started";
-        let name = "ringlog_longest_step_seconds";
-        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for core in self.node.cores.iter() {
-            let seconds = core.metrics.longest_step_ns.get() as f64 * 1e-9;
-            ConstGauge::new(seconds).encode(metric.encode_family(&[("core", core.id.0)])?)?;
+        for (name, help, longest) in LONGEST_STEPS {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for core in self.node.cores.iter() {
+                let seconds = longest(&core.metrics).as_secs_f64();
+                ConstGauge::new(seconds).encode(metric.encode_family(&[("core", core.id.0)])?)?;
+            }
         }
         Ok(())
     }

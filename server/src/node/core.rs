@@ -23,6 +23,7 @@ use super::machine::{CoreMachine, Effects};
 use super::mailbox::Mailbox;
 use super::message::{ControlError, Message, StorageFailed};
 use super::metrics::CoreMetrics;
+use super::step_watch::StepWatch;
 use super::topology::Topology;
 use super::waiters::{Signal, Waiters};
 use crate::config::Settings;
@@ -267,6 +268,7 @@ struct Shared {
     topology: Arc<Topology>,
     settings: Arc<Settings>,
     metrics: Arc<CoreMetrics>,
+    steps: StepWatch,
     draining: Cell<bool>,
     drain: Notify,
     /// Taken by one task at a time, in the order they came: the one whose turn it is to have
@@ -306,6 +308,7 @@ impl CoreHandle {
             topology,
             settings,
             metrics,
+            steps: StepWatch::default(),
             draining: Cell::new(false),
             drain: Notify::new(),
             memory_turn: Semaphore::new(1),
@@ -338,7 +341,7 @@ impl CoreHandle {
         if shared.appended.replace(appended) != appended {
             shared.work.raise();
         }
-        shared.metrics.step(start.elapsed());
+        shared.steps.note(&shared.metrics, start.elapsed());
         result
     }
 
@@ -414,6 +417,11 @@ impl CoreHandle {
         &self.0.metrics
     }
 
+    /// Notes a synchronous step outside [`CoreHandle::with`].
+    pub fn stepped(&self, took: std::time::Duration) {
+        self.0.steps.note(&self.0.metrics, took);
+    }
+
     /// Whether the node is stopping: connections finish what they have begun and close.
     #[must_use]
     pub fn is_draining(&self) -> bool {
@@ -428,6 +436,10 @@ impl CoreHandle {
         self.0.drain.notify_waiters();
         self.0.asked.borrow_mut().clear();
         self.0.waiters.borrow_mut().end_progress();
+    }
+
+    pub(in crate::node) fn about_to_sleep(&self) {
+        self.0.steps.refresh();
     }
 
     pub(in crate::node) fn work(&self) -> &Signal {

@@ -91,6 +91,7 @@ impl Driver {
                 tokio::task::yield_now().await;
                 continue;
             }
+            self.core.about_to_sleep();
             self.wait(turn.deadline).await?;
             awake_since = Instant::now();
             if self.core.work().take() {

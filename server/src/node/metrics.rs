@@ -158,8 +158,8 @@ pub struct CoreMetrics {
     pub connections_accepted: Counter,
     /// Requests whose answer is not sent yet.
     pub requests_in_progress: Gauge,
-    /// Longest time one synchronous step held the core, nanoseconds.
-    pub longest_step_ns: Gauge,
+    longest_step_ns: Gauge,
+    longest_preempted_step_ns: Gauge,
     /// Turns of the core's driver.
     pub driver_turns: Counter,
     /// Times a wait for frame memory was necessary.
@@ -183,6 +183,7 @@ impl Default for CoreMetrics {
             connections_accepted: Counter::default(),
             requests_in_progress: Gauge::default(),
             longest_step_ns: Gauge::default(),
+            longest_preempted_step_ns: Gauge::default(),
             driver_turns: Counter::default(),
             memory_waits: Counter::default(),
             requests: std::array::from_fn(|_| Counter::default()),
@@ -214,10 +215,27 @@ impl CoreMetrics {
         self.errors[kind as usize].get()
     }
 
-    /// Notes that a synchronous step took this long.
-    pub fn step(&self, took: Duration) {
-        self.longest_step_ns
-            .raise_to(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    /// Notes that a synchronous step took this long, by itself or because the kernel gave the
+    /// CPU to somebody else meanwhile. See [`super::step_watch`].
+    pub fn step(&self, took: Duration, was_preempted: bool) {
+        let longest = if was_preempted {
+            &self.longest_preempted_step_ns
+        } else {
+            &self.longest_step_ns
+        };
+        longest.raise_to(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Longest time one synchronous step held the core by itself.
+    #[must_use]
+    pub fn longest_step(&self) -> Duration {
+        Duration::from_nanos(self.longest_step_ns.get())
+    }
+
+    /// Longest time of a step during which the thread lost its CPU.
+    #[must_use]
+    pub fn longest_preempted_step(&self) -> Duration {
+        Duration::from_nanos(self.longest_preempted_step_ns.get())
     }
 }
 

@@ -8,7 +8,7 @@
 //! | `driver`, `waiters` | what moves the log, and who waits for that |
 //! | `mailbox`, `message`, `inbox`, `outbox` | between cores |
 //! | `control`, `decisions`, `retention` | topics and their configs; old records |
-//! | `accept`, `metrics` | connections; what a core counts |
+//! | `accept`, `metrics`, `step_watch` | connections; what a core counts; how long its steps take |
 //!
 //! Invariant: a core's state is touched by its own thread only, and only by synchronous code
 //! between two waits ([`core::CoreHandle::with`]). Nothing here knows a protocol.
@@ -28,6 +28,7 @@ pub mod metrics;
 pub mod outbox;
 pub mod retention;
 pub mod status;
+pub mod step_watch;
 pub mod supervisor;
 pub mod thread;
 pub mod topology;

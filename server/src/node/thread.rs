@@ -119,6 +119,10 @@ fn live(mut plan: Plan) -> Result<(), String> {
     {
         tracing::warn!(core = %plan.id, cpu, %error, "the thread could not be pinned");
     }
+    if let Err(error) = runtime::prefer_short_slices() {
+        tracing::info!(core = %plan.id, %error, "the scheduler grants no short slices; other \
+            programs on this CPU delay acknowledgements by up to a tick");
+    }
     let opened = open(&plan)?;
     let core = opened.core;
     plan.status.cores[usize::from(plan.id.0)].enter(Phase::Recovered);

@@ -213,7 +213,7 @@ async fn check(
     let began = (bytes.len() > LARGE_FRAME_BYTES).then(Instant::now);
     let checked = checks::check(bytes, version, rules);
     if let Some(began) = began {
-        core.metrics().step(began.elapsed());
+        core.stepped(began.elapsed());
     }
     let mut header = checked?;
     if rules.timestamps.is_none() {

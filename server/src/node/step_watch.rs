@@ -1,0 +1,70 @@
+//! How long synchronous steps hold a core, told apart by whose fault it is: a step that took long
+//! by itself is a defect of this program; one during which the kernel gave the CPU to somebody
+//! else says that the machine is shared.
+//!
+//! Which of the two shows in the thread's count of involuntary context switches, read when a step
+//! was long and each time the core goes to sleep: a step counts as preempted when the count moved
+//! since it was read last, so a busy core may call a long step preempted that was not, never the
+//! other way round. What a hypervisor takes from a virtual CPU nobody counts: it looks like a step
+//! that took long by itself.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use super::metrics::CoreMetrics;
+use crate::runtime;
+
+/// Longest time that one step may hold a core.
+pub const STEP_BUDGET: Duration = Duration::from_micros(500);
+
+/// Watches the steps of one core's thread.
+#[derive(Debug, Default)]
+pub struct StepWatch {
+    preemptions: Cell<u64>,
+}
+
+impl StepWatch {
+    /// Notes that a step took this long.
+    pub fn note(&self, metrics: &CoreMetrics, took: Duration) {
+        let was_preempted = took > STEP_BUDGET && self.look();
+        metrics.step(took, was_preempted);
+    }
+
+    /// Reads the count, so that what came before is no step's fault. One system call.
+    pub fn refresh(&self) {
+        self.look();
+    }
+
+    /// Whether the thread was preempted since the last look.
+    fn look(&self) -> bool {
+        let now = runtime::preemptions();
+        self.preemptions.replace(now) != now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_step_counts_as_the_machines_only_when_the_thread_was_preempted() {
+        let (watch, metrics) = (StepWatch::default(), CoreMetrics::default());
+        watch.preemptions.set(u64::MAX);
+        watch.note(&metrics, STEP_BUDGET * 3);
+        assert_eq!(metrics.longest_step(), Duration::ZERO);
+        assert_eq!(metrics.longest_preempted_step(), STEP_BUDGET * 3);
+        // Tried until nothing interrupts it between the two looks.
+        while metrics.longest_step() < STEP_BUDGET {
+            watch.refresh();
+            watch.note(&metrics, STEP_BUDGET * 2);
+        }
+        assert_eq!(metrics.longest_step(), STEP_BUDGET * 2);
+        watch.preemptions.set(u64::MAX);
+        watch.note(&metrics, STEP_BUDGET / 2);
+        assert_eq!(
+            watch.preemptions.get(),
+            u64::MAX,
+            "a short step costs no look"
+        );
+    }
+}
