@@ -328,6 +328,7 @@ impl CoreHandle {
     ///
     /// # Panics
     /// When called from inside itself.
+    #[track_caller]
     pub fn with<R>(&self, f: impl FnOnce(&mut Core) -> R) -> R {
         let shared = &*self.0;
         let start = Instant::now();
@@ -418,6 +419,7 @@ impl CoreHandle {
     }
 
     /// Notes a synchronous step outside [`CoreHandle::with`].
+    #[track_caller]
     pub fn stepped(&self, took: std::time::Duration) {
         self.0.steps.note(&self.0.metrics, took);
     }

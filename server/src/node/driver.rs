@@ -35,8 +35,8 @@ const LINGER: Duration = Duration::from_micros(60);
 /// What a turn found.
 struct Turn {
     moved: bool,
-    /// More partitions of deleted topics wait for the next step.
-    orphans_left: bool,
+    /// More blocks, or partitions of deleted topics, wait for the next step.
+    more: bool,
     in_flight: usize,
     /// When the log wants the next turn though nothing happens.
     deadline: Option<Duration>,
@@ -111,13 +111,13 @@ impl Driver {
                 tracing::warn!(%error, "partitions of a deleted topic stay until the next start");
                 false
             });
-            core.log.submit();
+            let blocks_left = core.log.submit_step();
             let in_flight = core.log.blocks_in_flight();
             let deadline = core.log.next_deadline();
             (
                 Turn {
                     moved,
-                    orphans_left,
+                    more: orphans_left || blocks_left,
                     in_flight,
                     deadline,
                 },
@@ -128,7 +128,7 @@ impl Driver {
         if turn.moved {
             self.tell(effects);
         }
-        if turn.orphans_left {
+        if turn.more {
             self.core.work().raise();
         }
         turn

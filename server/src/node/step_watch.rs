@@ -9,6 +9,7 @@
 //! that took long by itself.
 
 use std::cell::Cell;
+use std::panic::Location;
 use std::time::Duration;
 
 use super::metrics::CoreMetrics;
@@ -24,10 +25,17 @@ pub struct StepWatch {
 }
 
 impl StepWatch {
-    /// Notes that a step took this long.
+    /// Notes that a step took this long. One that held the core for too long is said in the log,
+    /// with the place in the source that took it.
+    #[track_caller]
     pub fn note(&self, metrics: &CoreMetrics, took: Duration) {
-        let was_preempted = took > STEP_BUDGET && self.look();
+        let is_long = took > STEP_BUDGET;
+        let was_preempted = is_long && self.look();
         metrics.step(took, was_preempted);
+        if is_long {
+            let at = Location::caller();
+            tracing::debug!(?took, was_preempted, %at, "a step held the core for too long");
+        }
     }
 
     /// Reads the count, so that what came before is no step's fault. One system call.

@@ -35,6 +35,9 @@ const MAX_BLOCK_BYTES: usize = 16 << 20;
 /// Largest atomic group (a checkpoint, say).
 const MAX_GROUP_BYTES: usize = 1 << 30;
 
+/// Block bytes handed to the kernel in one step of a core.
+const STEP_BYTES: usize = 512 << 10;
+
 const SPACE_RETRY: Duration = Duration::from_secs(1);
 
 impl<I: Io> Log<I> {
@@ -317,18 +320,15 @@ impl<I: Io> Log<I> {
     /// Starts what can be started: blocks within the depth, pool upkeep. Call once per turn,
     /// after the turn's appends.
     pub fn submit(&mut self) {
+        while self.submit_step() {}
+    }
+
+    /// As much of [`Log::submit`] as one step of a core takes: handing a block to the kernel
+    /// costs 100 to 300 µs for each MiB. Returns whether more can be started at once.
+    pub fn submit_step(&mut self) -> bool {
+        let mut more = false;
         if self.failure.is_none() {
-            while self.in_flight.len() < self.config.depth {
-                if self.ready.is_empty() {
-                    if self.open.is_none() || self.in_flight.len() >= self.config.eager_depth {
-                        break;
-                    }
-                    self.close_open();
-                }
-                if !self.write_next() {
-                    break;
-                }
-            }
+            more = self.write_blocks();
             self.submit_flush();
             let busy = !self.in_flight.is_empty();
             self.segments.upkeep(
@@ -347,16 +347,38 @@ impl<I: Io> Log<I> {
             }
         }
         self.submitter.io.kick();
+        more
     }
 
-    /// Places, lays out and submits the oldest ready block. `false`: it has to wait.
-    fn write_next(&mut self) -> bool {
-        let Some(next) = self.ready.front() else {
-            return false;
-        };
+    /// Writes blocks within the depth, up to a step's bytes. Returns whether more can be written
+    /// at once.
+    fn write_blocks(&mut self) -> bool {
+        let mut written_bytes = 0;
+        while self.in_flight.len() < self.config.depth {
+            if self.ready.is_empty() {
+                if self.open.is_none() || self.in_flight.len() >= self.config.eager_depth {
+                    return false;
+                }
+                self.close_open();
+            }
+            if written_bytes >= STEP_BYTES {
+                return true;
+            }
+            match self.write_next() {
+                Some(bytes) => written_bytes += bytes,
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// Places, lays out and submits the oldest ready block. Returns its length; `None`: it has to
+    /// wait.
+    fn write_next(&mut self) -> Option<usize> {
+        let next = self.ready.front()?;
         let (bytes, entry_count) = (next.block_bytes(self.unit), next.entry_count());
         if !self.segments.fits(bytes, entry_count) && !self.segments.advance() {
-            return false;
+            return None;
         }
         debug_assert!(
             self.segments.fits(bytes, entry_count),
@@ -380,7 +402,7 @@ impl<I: Io> Log<I> {
         let laid = open.lay(&statement, &key, &mut |bytes| self.alloc(bytes), unit);
         let Some(laid) = laid else {
             self.ready.push_front(open);
-            return false;
+            return None;
         };
         self.spare_head = laid.spare_head.or(self.spare_head.take());
         debug_assert_eq!(
@@ -438,7 +460,7 @@ impl<I: Io> Log<I> {
             submitted_at: now,
             state: WriteState::Writing,
         });
-        true
+        Some(bytes)
     }
 
     /// One flush at a time, for the file of the oldest written block: it covers every block of
