@@ -216,7 +216,7 @@ pub const OPTIONS: &[OptionRow] = &[
         "spin_us",
         "spin-us",
         Kind::Number,
-        Some("200"),
+        Some("500"),
         "How long a core polls before it sleeps while few clients wait for a write, microseconds; \
          0: not at all. Never with more cores than CPUs",
     ),

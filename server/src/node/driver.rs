@@ -20,17 +20,9 @@ use tokio::time::sleep;
 use super::control::ControlPlane;
 use super::core::CoreHandle;
 use super::machine::Effects;
+use super::polling::Polling;
 use super::status::NodeStatus;
 use crate::runtime::Readable;
-
-/// Polling pays when few wait for a short write: with more of them the next block fills while
-/// this one is written, and the CPU is better left to whoever fills it.
-const SPIN_MAX_WAITERS: usize = 4;
-
-/// How long to poll on after the last block became durable: a client that waits for one answer
-/// before it sends the next is heard without waking a sleeping CPU, which costs a virtual machine
-/// 30 to 50 µs. Bounded by what was done before, so an idle node does not poll.
-const LINGER: Duration = Duration::from_micros(60);
 
 /// What a turn found.
 struct Turn {
@@ -49,13 +41,13 @@ pub struct Driver {
     control: Rc<ControlPlane>,
     status: NodeStatus,
     ring: Readable,
-    /// How long to poll before sleeping; zero: not at all.
-    spin: Duration,
+    polling: Polling,
     failure_told: bool,
 }
 
 impl Driver {
-    /// A driver for a core whose log's ring is `ring`.
+    /// A driver for a core whose log's ring is `ring`, which polls for `spin` at most before it
+    /// sleeps; zero: not at all.
     #[must_use]
     pub fn new(
         core: CoreHandle,
@@ -69,7 +61,7 @@ impl Driver {
             control,
             status,
             ring,
-            spin,
+            polling: Polling::new(spin, Instant::now()),
             failure_told: false,
         }
     }
@@ -79,21 +71,20 @@ impl Driver {
     /// # Errors
     /// When the ring cannot be waited for: the core cannot go on.
     pub async fn run(mut self) -> std::io::Result<()> {
-        let mut awake_since = Instant::now();
         loop {
             self.core.work().take();
             let turn = self.turn();
-            if turn.moved {
-                awake_since = Instant::now();
-            }
-            if self.keeps_polling(&turn, awake_since) {
+            let now = Instant::now();
+            self.polling.turned(turn.moved, turn.in_flight, now);
+            let waiters = self.core.durable_waiters();
+            if self.polling.holds(turn.in_flight, waiters, now) {
                 // Lets the runtime look at sockets and timers, and run whoever is ready.
                 tokio::task::yield_now().await;
                 continue;
             }
             self.core.about_to_sleep();
             self.wait(turn.deadline).await?;
-            awake_since = Instant::now();
+            self.polling.woke(Instant::now());
             if self.core.work().take() {
                 // Whoever is ready appends before the block is closed.
                 tokio::task::yield_now().await;
@@ -132,19 +123,6 @@ impl Driver {
             self.core.work().raise();
         }
         turn
-    }
-
-    /// Whether to poll on rather than sleep: few wait, and a block is in flight or the last one
-    /// became durable only a moment ago.
-    fn keeps_polling(&self, turn: &Turn, awake_since: Instant) -> bool {
-        let span = if turn.in_flight > 0 {
-            self.spin
-        } else {
-            self.spin.min(LINGER)
-        };
-        !span.is_zero()
-            && self.core.durable_waiters() <= SPIN_MAX_WAITERS
-            && awake_since.elapsed() < span
     }
 
     fn tell(&mut self, effects: Effects) {
