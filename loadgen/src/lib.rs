@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod cli;
 pub mod clock;
+pub mod compare;
 pub mod consume;
 pub mod demo;
 pub mod end_to_end;

@@ -19,7 +19,7 @@ use crate::kafka::fetch::FetchLimits;
 use crate::pinning::parse_cpu_choice;
 use crate::produce::progress::Progress;
 use crate::verify::readback::verify;
-use crate::{demo, end_to_end, interrupt, journal, limit, produce, sink};
+use crate::{compare, demo, end_to_end, interrupt, journal, limit, produce, sink};
 
 /// The exit status for work that was carried out and found a fault: loss above all.
 const FAULT: u8 = 2;
@@ -38,6 +38,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Verify(arguments) => run_verify(&arguments),
         Command::Limit(arguments) => limit::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run::run(&arguments).map(status),
+        Command::Compare(arguments) => compare::run::run(&arguments).map(status),
         Command::Sink { port_file } => {
             die_with_parent();
             sink::serve::run_process(&port_file).map(|()| ExitCode::SUCCESS)
