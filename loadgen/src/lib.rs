@@ -11,6 +11,7 @@ pub mod compare;
 pub mod consume;
 pub mod demo;
 pub mod end_to_end;
+pub mod html;
 pub mod interrupt;
 pub mod journal;
 pub mod kafka;

@@ -140,6 +140,13 @@ pub struct ProduceArguments {
     /// Write every acknowledgement here as it arrives, for `loadgen verify`.
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
+    /// Write a page with plots to this file (`produce` only).
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Behind the run, measure the physical limit of the same shape: the disk of this directory,
+    /// and a sink that stores nothing (`produce` only).
+    #[arg(long, value_name = "DIR")]
+    pub limit: Option<PathBuf>,
     /// End with the first lost connection, in good order.
     #[arg(long)]
     pub until_disconnect: bool,
@@ -174,7 +181,7 @@ impl ProduceArguments {
             pin,
             journal: self.journal.clone(),
             until_disconnect: self.until_disconnect,
-            keep_latencies: false,
+            keep_latencies: self.html.is_some(),
         })
     }
 }
@@ -286,6 +293,9 @@ pub struct DemoArguments {
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write a page with plots to this file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// `compare`.
@@ -325,6 +335,9 @@ pub struct CompareArguments {
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write a page with plots to this file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// Reads `500ms`, `10s`, `2m` or plain seconds.

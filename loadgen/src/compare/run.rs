@@ -12,6 +12,7 @@ use crate::compare::bench::Bench;
 use crate::compare::flat_out::{self, References, Rounds};
 use crate::compare::one_at_a_time;
 use crate::compare::report::CompareReport;
+use crate::html::{self, page::write_page};
 use crate::pinning::parse_cpu_choice;
 use crate::produce::options::ProduceOptions;
 use crate::produce::schedule::Pace;
@@ -54,6 +55,7 @@ pub fn run(arguments: &CompareArguments) -> anyhow::Result<bool> {
     report.seconds = started.elapsed().as_secs_f64();
     println!("{}", report.text());
     write_json(arguments.json.as_deref(), &report)?;
+    write_page(arguments.html.as_deref(), || html::compare::page(&report))?;
     Ok(report.is_clean())
 }
 
