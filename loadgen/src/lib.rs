@@ -7,9 +7,11 @@
 pub mod batch;
 pub mod cli;
 pub mod clock;
+pub mod compare;
 pub mod consume;
 pub mod demo;
 pub mod end_to_end;
+pub mod html;
 pub mod interrupt;
 pub mod journal;
 pub mod kafka;

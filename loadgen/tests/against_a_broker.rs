@@ -6,6 +6,7 @@
     reason = "a test fails by panicking, also in its helpers"
 )]
 
+#[expect(dead_code, reason = "shared with other tests, which use the rest")]
 mod broker;
 
 use std::sync::atomic::AtomicBool;

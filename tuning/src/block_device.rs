@@ -50,6 +50,12 @@ impl BlockDevice {
         &self.name
     }
 
+    /// Where sysfs shows the device.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Maker's name of the device, where it has one.
     #[must_use]
     pub fn model(&self) -> Option<String> {

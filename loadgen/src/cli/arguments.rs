@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::batch::codec::Compression;
 use crate::batch::template::BatchShape;
+use crate::compare::side::Side;
 use crate::kafka::frame::Acks;
 use crate::pinning::parse_cpu_choice;
 use crate::produce::options::ProduceOptions;
@@ -37,6 +38,9 @@ pub enum Command {
     Limit(LimitArguments),
     /// Start a node on a real disk, load it, verify everything, compare with the physical limit.
     Demo(DemoArguments),
+    /// Set brokers beside each other: the same load in alternating slices, the first side against
+    /// the others.
+    Compare(CompareArguments),
     /// The sink's process.
     #[command(name = "__sink", hide = true)]
     Sink {
@@ -136,6 +140,13 @@ pub struct ProduceArguments {
     /// Write every acknowledgement here as it arrives, for `loadgen verify`.
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
+    /// Write a page with plots to this file (`produce` only).
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Behind the run, measure the physical limit of the same shape: the disk of this directory,
+    /// and a sink that stores nothing (`produce` only).
+    #[arg(long, value_name = "DIR")]
+    pub limit: Option<PathBuf>,
     /// End with the first lost connection, in good order.
     #[arg(long)]
     pub until_disconnect: bool,
@@ -170,7 +181,7 @@ impl ProduceArguments {
             pin,
             journal: self.journal.clone(),
             until_disconnect: self.until_disconnect,
-            keep_latencies: false,
+            keep_latencies: self.html.is_some(),
         })
     }
 }
@@ -282,6 +293,51 @@ pub struct DemoArguments {
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write a page with plots to this file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// `compare`.
+#[derive(Args, Debug, Clone)]
+pub struct CompareArguments {
+    /// Who is compared, the one in question first. The label says what an acknowledgement means
+    /// there; the settings are given to the topics, which are made new and removed.
+    #[arg(value_name = "LABEL@HOST:PORT?SETTING=VALUE", required = true, num_args = 2.., value_parser = parse_side)]
+    pub sides: Vec<Side>,
+    /// Rounds that count: a slice of every side in each.
+    #[arg(long, default_value_t = 8)]
+    pub rounds: usize,
+    /// Rounds of each shape that come first and do not count.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub uncounted_rounds: usize,
+    /// Length of a slice, 2 s at most; a quarter of it goes before, unmeasured.
+    #[arg(long, value_parser = parse_duration, default_value = "1s")]
+    pub slice: Duration,
+    /// Measure the physical limit in each round too: the disk of this directory, and a sink.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Partitions of a topic.
+    #[arg(long, default_value_t = 8)]
+    pub partitions: u32,
+    /// Connections over all brokers of a side.
+    #[arg(long, default_value_t = 4)]
+    pub connections: usize,
+    /// Requests on their way per connection.
+    #[arg(long, default_value_t = 5)]
+    pub in_flight: usize,
+    /// Do not read back what was acknowledged.
+    #[arg(long)]
+    pub no_verify: bool,
+    /// CPUs for the generator's threads, like 0,2-3; `none`: do not bind them.
+    #[arg(long, value_name = "LIST")]
+    pub cpu: Option<String>,
+    /// Write the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write a page with plots to this file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// Reads `500ms`, `10s`, `2m` or plain seconds.
@@ -320,6 +376,10 @@ pub fn parse_bytes(text: &str) -> Result<usize, String> {
     number
         .checked_mul(unit)
         .ok_or_else(|| format!("{text:?} is more than this machine addresses"))
+}
+
+fn parse_side(text: &str) -> Result<Side, String> {
+    text.parse().map_err(|error| format!("{error:#}"))
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,12 +15,13 @@ use crate::cli::arguments::{
 };
 use crate::cli::json::write_json;
 use crate::consume::{self, ConsumeOptions};
+use crate::html::{self, page::write_page};
 use crate::kafka::cluster::Edge;
 use crate::kafka::fetch::FetchLimits;
 use crate::pinning::parse_cpu_choice;
 use crate::produce::progress::Progress;
 use crate::verify::readback::verify;
-use crate::{demo, end_to_end, interrupt, journal, limit, produce, sink};
+use crate::{compare, demo, end_to_end, interrupt, journal, limit, produce, sink};
 
 /// The exit status for work that was carried out and found a fault: loss above all.
 const FAULT: u8 = 2;
@@ -38,6 +40,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Verify(arguments) => run_verify(&arguments),
         Command::Limit(arguments) => limit::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run::run(&arguments).map(status),
+        Command::Compare(arguments) => compare::run::run(&arguments).map(status),
         Command::Sink { port_file } => {
             die_with_parent();
             sink::serve::run_process(&port_file).map(|()| ExitCode::SUCCESS)
@@ -96,12 +99,39 @@ fn run_produce(arguments: &ProduceArguments) -> anyhow::Result<ExitCode> {
         report.verification = Some(verify(&options.bootstrap, &report.expectation)?);
     }
     print!("{}", report.text());
+    let limit = match &arguments.limit {
+        Some(dir) => Some(limit::measure(
+            &options,
+            behind(dir),
+            &AtomicBool::new(false),
+        )?),
+        None => None,
+    };
+    print!(
+        "{}",
+        limit
+            .as_ref()
+            .map_or_else(String::new, limit::LimitReport::text)
+    );
     write_json(target.json.as_deref(), &report)?;
+    write_page(arguments.html.as_deref(), || {
+        html::produce::page(&options, &report, limit.as_ref())
+    })?;
     Ok(status(
         report
             .verification
             .is_none_or(|verification| verification.is_clean()),
     ))
+}
+
+/// The physical limit, measured behind a run.
+fn behind(dir: &Path) -> limit::Beside<'_> {
+    limit::Beside {
+        dir: Some(dir),
+        allow_buffered_io: false,
+        slice: Duration::from_millis(500),
+        pairs: 4,
+    }
 }
 
 fn run_consume(arguments: &ConsumeArguments) -> anyhow::Result<ExitCode> {

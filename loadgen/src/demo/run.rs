@@ -12,6 +12,7 @@ use crate::demo::place::{Machine, Place};
 use crate::demo::report::DemoReport;
 use crate::demo::stage::{Effort, Stage};
 use crate::demo::{flat_out, half_rate, one_at_a_time};
+use crate::html::{self, page::write_page};
 use crate::latency::median;
 use crate::pinning::{allowed_cpus, parse_cpu_choice};
 use crate::produce::options::ProduceOptions;
@@ -60,6 +61,7 @@ pub fn run(arguments: &DemoArguments) -> anyhow::Result<bool> {
     let report = outcome.with_context(|| format!("the node's last words:\n{log}\n"))?;
     println!("{}", report.text());
     write_json(arguments.json.as_deref(), &report)?;
+    write_page(arguments.html.as_deref(), || html::demo::page(&report))?;
     stopped?;
     Ok(report.is_clean())
 }

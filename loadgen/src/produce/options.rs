@@ -48,7 +48,7 @@ pub struct ProduceOptions {
     pub journal: Option<PathBuf>,
     /// The first lost connection ends the run, in good order.
     pub until_disconnect: bool,
-    /// Keep every latency in order, not only their histogram.
+    /// Keep every latency and when it came, not only their histogram.
     pub keep_latencies: bool,
 }
 

@@ -49,6 +49,9 @@ pub struct ProduceReport {
     /// Every latency in nanoseconds in order of arrival, where it was asked for.
     #[serde(skip)]
     pub latencies_ns: Vec<u64>,
+    /// When each of those arrived, from the beginning of the measured window.
+    #[serde(skip)]
+    pub acknowledged_ns: Vec<u64>,
     /// What a verifier must find.
     #[serde(skip)]
     pub expectation: Expectation,

@@ -241,11 +241,13 @@ fn sum_up(
         connections,
         verification: None,
         latencies_ns: Vec::new(),
+        acknowledged_ns: Vec::new(),
         expectation: expectation.clone(),
     };
     for outcome in outcomes {
         latencies.merge(&outcome.latencies);
         report.latencies_ns.extend(outcome.latencies_ns);
+        report.acknowledged_ns.extend(outcome.acknowledged_ns);
         report.unknown_batches += outcome.unknown_batches;
         report.retried_batches += outcome.retried_batches;
         report.disconnects += outcome.disconnects;

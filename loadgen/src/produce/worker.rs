@@ -72,6 +72,8 @@ pub struct WorkerOutcome {
     pub latencies: Latencies,
     /// The same, one by one.
     pub latencies_ns: Vec<u64>,
+    /// When each of those came, from the beginning of the window.
+    pub acknowledged_ns: Vec<u64>,
     /// Batches acknowledged within the window.
     pub window_batches: u64,
     /// When the thread stopped sending.
@@ -401,6 +403,8 @@ impl<'a> Worker<'a> {
             self.outcome.latencies.record(latency);
             if self.shared.options.keep_latencies {
                 self.outcome.latencies_ns.push(latency);
+                let since = now.saturating_sub(self.shared.window.from_ns);
+                self.outcome.acknowledged_ns.push(since);
             }
         }
         self.count_window(now);

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
+use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -37,6 +38,8 @@ pub enum Mischief {
     HangUp,
     /// Waits before it stores and answers.
     Stall(Duration),
+    /// Acknowledges and stores nothing.
+    Lose,
 }
 
 /// What all brokers of a cluster share.
@@ -183,6 +186,11 @@ impl Cluster {
                 frame,
                 |it, ask| it.create(ask),
             )),
+            ApiKey::DeleteTopics => Some(self.respond_to::<DeleteTopicsRequest>(
+                &header,
+                frame,
+                |it, ask| it.delete(ask),
+            )),
             ApiKey::ListOffsets => Some(self.respond_to::<ListOffsetsRequest>(
                 &header,
                 frame,
@@ -232,6 +240,7 @@ impl Cluster {
         let name = topic.name.0.as_str().to_owned();
         let stored = match mischief {
             Some(Mischief::Refuse(error)) => Err(error),
+            Some(Mischief::Lose) => Ok(self.store().end(&name, data.index)),
             _ => self
                 .store()
                 .append(&name, data.index, data.records.as_ref().unwrap(), broker),
@@ -354,6 +363,36 @@ impl Store {
         CreateTopicsResponse::default().with_topics(results)
     }
 
+    fn delete(&mut self, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+        let results = request.topics.into_iter().map(|topic| {
+            let name = topic.name.unwrap();
+            let known = self.topics.remove(name.0.as_str()).is_some();
+            self.leaders
+                .retain(|(topic, _), _| topic != name.0.as_str());
+            self.logs.retain(|(topic, _), _| topic != name.0.as_str());
+            let error = match known {
+                true => 0,
+                false => ResponseError::UnknownTopicOrPartition.code(),
+            };
+            DeletableTopicResult::default()
+                .with_name(Some(name))
+                .with_error_code(error)
+        });
+        let results = results.collect();
+        DeleteTopicsResponse::default().with_responses(results)
+    }
+
+    /// The offset that the next batch gets.
+    fn end(&self, topic: &str, partition: i32) -> i64 {
+        let log = self.logs.get(&(topic.to_owned(), partition));
+        log.map_or(0, |log| end_of(log))
+    }
+
+    /// Topics that are there.
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
     fn offsets(&mut self, request: ListOffsetsRequest) -> ListOffsetsResponse {
         let topics = request.topics.into_iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|partition| {
@@ -421,6 +460,7 @@ fn versions() -> ApiVersionsResponse {
         (ApiKey::ApiVersions, 0, 3),
         (ApiKey::Metadata, 0, 12),
         (ApiKey::CreateTopics, 2, 7),
+        (ApiKey::DeleteTopics, 1, 6),
         (ApiKey::ListOffsets, 1, 7),
         (ApiKey::InitProducerId, 0, 4),
         (ApiKey::Fetch, 4, 17),

@@ -24,7 +24,8 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     match matches.subcommand() {
         Some(("serve", flags)) => serve::run(flags),
         Some(("tune", tune)) => match tune.subcommand() {
-            Some(("probe", flags)) => tune::run(flags),
+            Some(("probe", flags)) => tune::run_probe(flags),
+            Some(("check", flags)) => tune::run_check(flags),
             _ => unreachable!("clap asks for a subcommand"),
         },
         _ => unreachable!("clap asks for a subcommand"),
@@ -68,6 +69,20 @@ fn command() -> Command {
                 .value_parser(clap::value_parser!(u64).range(1..=600))
                 .help("Time to measure for"),
         );
+    let check = Command::new("check")
+        .about("Look at the host's settings that cost throughput, latency or durability, and say what to change")
+        .arg(
+            Arg::new("dir")
+                .value_name("DIR")
+                .default_value(".")
+                .help("Data directory, or any directory on its disk"),
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(clap::ArgAction::SetTrue)
+                .help("Print the findings as JSON"),
+        );
     Command::new("ringlog")
         .about("Ringlog: an event log whose acknowledged events are on disk")
         .version(env!("CARGO_PKG_VERSION"))
@@ -79,6 +94,7 @@ fn command() -> Command {
                 .about("Fit a node to its machine")
                 .subcommand_required(true)
                 .arg_required_else_help(true)
+                .subcommand(check)
                 .subcommand(probe),
         )
 }
@@ -101,6 +117,14 @@ mod tests {
         );
         assert_eq!(
             exit(&["serve", "--print-config"]),
+            format!("{:?}", ExitCode::SUCCESS)
+        );
+        assert_eq!(
+            exit(&["tune", "check", "/no/such/directory"]),
+            format!("{:?}", ExitCode::FAILURE)
+        );
+        assert_eq!(
+            exit(&["tune", "check", "--json"]),
             format!("{:?}", ExitCode::SUCCESS)
         );
         let beyond = ["serve", "--print-config", "--http-addr", "0.0.0.0:80"];
