@@ -208,10 +208,12 @@ impl<I: Io> Log<I> {
         let (mut at, mut rows_bound) = (self.unit as u64, 0);
         let mut expected = row.first_sequence;
         let mut lost: Option<Lost> = None;
+        let mut last_checksum = 0;
         while at < row.data_end {
             match walk.block_at(&mut self.submitter.io, at)? {
                 Ok((block, header, damaged)) if header.sequence == expected => {
                     rows_bound += block.entries.len();
+                    last_checksum = block.checksum;
                     self.index_block(&mut index, row, &block, &damaged, report);
                     at += block.bytes as u64;
                     expected = expected.next();
@@ -240,6 +242,7 @@ impl<I: Io> Log<I> {
         }
         if let Some(segment) = self.segments.live.get_mut(&row.segment) {
             segment.rows_bound = rows_bound;
+            segment.last_checksum = last_checksum;
             for (partition, range) in &segment.index.partitions {
                 // Nothing readable: the range stays, so that what is damaged is named.
                 let gone = SegmentRange {

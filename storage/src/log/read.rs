@@ -195,7 +195,9 @@ impl<I: Io> Log<I> {
         }
         let block_bytes = u64::from(row.block_units) * unit;
         let mut end = position + block_bytes;
-        let limit = position + self.config.read_ahead_bytes as u64;
+        // What is read ahead must not push out the block that was asked for.
+        let ahead = self.config.read_ahead_bytes;
+        let limit = position + ahead.min(self.config.cold_cache_bytes / 2) as u64;
         let following = |rows: &mut dyn Iterator<Item = &BlockRef>| {
             for next in rows {
                 let next_position = u64::from(next.position_units) * unit;
