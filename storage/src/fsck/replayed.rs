@@ -54,6 +54,7 @@ struct Behind {
     segment: u64,
     position: u64,
     header: BlockHeader,
+    is_whole: bool,
 }
 
 /// Follows the chain; returns the last block's sequence.
@@ -84,13 +85,11 @@ pub(super) fn walk(
                 header.sequence == expected && header.previous == previous
             });
             if let Some(block) = next
-                && let Body::Whole(entries) = &block.body
+                && matches!(block.body, Body::Whole(_))
             {
                 // A last block with a damaged payload was never finished, unless a later one
                 // states that it was.
-                let payload = |fault: &Option<EntryFault>| *fault == Some(EntryFault::Payload);
-                let torn = entries.iter().any(|entry| payload(&entry.fault));
-                if !torn || is_evident(check, cursor)? {
+                if is_whole(block) || is_evident(check, cursor)? {
                     replay.block(check, cursor.segment, block);
                     cursor.position = block.end();
                     cursor.expected = expected.next();
@@ -108,7 +107,17 @@ pub(super) fn walk(
     }
 }
 
-/// Valid headers at or behind the cursor, of blocks that the log has not reached.
+fn is_whole(block: &Scanned) -> bool {
+    match &block.body {
+        Body::Whole(entries) => !entries
+            .iter()
+            .any(|entry| entry.fault == Some(EntryFault::Payload)),
+        Body::Broken(_) => false,
+    }
+}
+
+/// Valid headers of blocks that the log has not reached, in the cursor's segment (also before
+/// the cursor: a write may have gone astray) and in later ones.
 fn behind(check: &mut Check<'_>, cursor: Cursor) -> Result<Vec<Behind>, CheckError> {
     let segments = check.survey.segments.range(cursor.segment..);
     let segments: Vec<u64> = segments.map(|(segment, _)| *segment).collect();
@@ -116,19 +125,13 @@ fn behind(check: &mut Check<'_>, cursor: Cursor) -> Result<Vec<Behind>, CheckErr
     // The cursor's own segment last, so that its scan is the one that is kept.
     for segment in segments.into_iter().rev() {
         let scan = check.scan(segment)?;
-        let from = if segment == cursor.segment {
-            cursor.position
-        } else {
-            0
-        };
-        let blocks = scan
-            .blocks
-            .iter()
-            .filter(|block| block.position >= from && block.header.sequence >= cursor.expected);
+        let blocks = scan.blocks.iter();
+        let blocks = blocks.filter(|block| block.header.sequence >= cursor.expected);
         found.extend(blocks.map(|block| Behind {
             segment,
             position: block.position,
             header: block.header,
+            is_whole: is_whole(block),
         }));
     }
     found.sort_by_key(|block| (block.segment, block.position));
@@ -289,6 +292,7 @@ impl Replay<'_> {
             let header = &block.header;
             let moved = header.sequence == cursor.expected
                 && header.previous == cursor.previous
+                && block.is_whole
                 && (block.segment, block.position) != at;
             moved || header.sequence > cursor.expected
         });

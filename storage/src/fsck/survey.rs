@@ -81,11 +81,19 @@ pub(super) fn survey(source: &dyn Source, log: LogId) -> Result<Survey, CheckErr
             }
             Err(cause) => {
                 let second = read(SMALLEST_UNIT as u64, SMALLEST_UNIT)?;
-                if SegmentHeader::unproven(&head).is_none() && !BlockHeader::maybe(&second) {
+                let has_blocks = BlockHeader::maybe(&second);
+                if SegmentHeader::unproven(&head).is_none() && !has_blocks {
                     survey.others.push((name, file_bytes, false));
                     continue;
                 }
-                survey.damaged_header(source, log, &name, file_bytes, &head, &cause)?;
+                survey.damaged_header(
+                    source,
+                    log,
+                    &name,
+                    file_bytes,
+                    (&head, has_blocks),
+                    &cause,
+                )?;
                 continue;
             }
         };
@@ -195,7 +203,7 @@ impl Survey {
         log: LogId,
         name: &str,
         file_bytes: u64,
-        head: &[u8],
+        (head, has_blocks): (&[u8], bool),
         cause: &FormatError,
     ) -> Result<(), CheckError> {
         let unreadable = |cause| CheckError::Io {
@@ -233,8 +241,13 @@ impl Survey {
             self.add(segment, found);
             return Ok(());
         }
-        let detail = format!("{cause}; nothing in it can be read without its nonce");
-        self.note(Severity::Damage, Fault::SegmentHeader, name, None, &detail);
+        let (severity, detail) = if has_blocks {
+            let detail = format!("{cause}; the blocks in it cannot be read without its nonce");
+            (Severity::Damage, detail)
+        } else {
+            (Severity::Notice, format!("{cause}; no block is in it"))
+        };
+        self.note(severity, Fault::SegmentHeader, name, None, &detail);
         self.others.push((name.to_owned(), file_bytes, true));
         Ok(())
     }

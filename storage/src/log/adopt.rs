@@ -167,6 +167,7 @@ impl<I: Io> Log<I> {
     /// A segment that the checkpoint knows is not there: let go by a record behind the
     /// checkpoint, or lost. Which of the two shows when that record has been replayed.
     fn segment_is_missing(&mut self, row: &SegmentRow, report: &mut RecoveryReport) {
+        report.segments_missing += 1;
         let mut offsets = Vec::new();
         for range in &row.ranges {
             let state = self.partitions.entry(range.partition).or_default();

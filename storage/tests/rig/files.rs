@@ -33,12 +33,6 @@ impl BlockPlace {
             .map(|meta| (meta.partition, meta.base_offset.0, meta.end_offset().0))
             .collect()
     }
-
-    /// Whether a part of a checkpoint is in it.
-    pub fn has_checkpoint(&self) -> bool {
-        let mut entries = self.entries.iter();
-        entries.any(|entry| entry.meta.kind == EntryKind::Checkpoint)
-    }
 }
 
 /// A segment file.

@@ -231,7 +231,7 @@ impl Rig {
 
     /// Reads a partition from `offset` as far as one answer goes.
     pub fn read(&self, log: &mut Log<SimIo>, partition: PartitionId, offset: u64) -> Read {
-        loop {
+        for _ in 0..1_000 {
             match log.read(partition, Offset(offset), 64 << 10) {
                 Read::Pending(ticket) => {
                     while log.reads_done() <= ticket {
@@ -243,6 +243,7 @@ impl Rig {
                 read => return read,
             }
         }
+        Read::Failed("asked again and again, and never answered".to_owned())
     }
 
     /// Reads everything there is. Every offset comes back as it was appended or is called
