@@ -359,7 +359,10 @@ fn a_mutated_block_is_refused_or_stays_within_its_bytes() {
     });
     println!("{decoded} mutated blocks were decoded");
     let is_one_round = std::env::var_os("RINGLOG_FUZZ_SEED").is_some();
-    assert!(decoded > 0 || is_one_round, "no mutation got past the checksums");
+    assert!(
+        decoded > 0 || is_one_round,
+        "no mutation got past the checksums"
+    );
 }
 
 #[test]

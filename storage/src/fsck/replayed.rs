@@ -297,6 +297,14 @@ impl Replay<'_> {
             moved || header.sequence > cursor.expected
         });
         let next = elsewhere.min_by_key(|block| (block.header.sequence, block.segment));
+        if let Some(moved) = next.filter(|next| next.header.sequence == cursor.expected) {
+            self.moved(check, cursor, *moved)?;
+            return Ok(Some(Cursor {
+                segment: moved.segment,
+                position: moved.position,
+                ..cursor
+            }));
+        }
         let end = next.map_or(stated.next(), |next| next.header.sequence);
         self.lost(check, cursor, end, next.copied())?;
         let Some(next) = next else {
@@ -308,6 +316,27 @@ impl Replay<'_> {
             expected: next.header.sequence,
             previous: next.header.previous,
         }))
+    }
+
+    /// Reports a block that stands whole in another place than it was written to.
+    fn moved(
+        &mut self,
+        check: &mut Check<'_>,
+        cursor: Cursor,
+        moved: Behind,
+    ) -> Result<(), CheckError> {
+        let block = moved.header.sequence;
+        let place = check.place(cursor.segment, cursor.position, block, block.next());
+        let detail = if check.survey.segments.contains_key(&cursor.segment) {
+            let scan = check.scan(cursor.segment)?;
+            what_stands(&scan, cursor.position, block).1
+        } else {
+            "its segment is not there".to_owned()
+        };
+        let (segment, position) = (moved.segment, moved.position);
+        let detail = format!("{detail}; it is whole at byte {position} of segment {segment}");
+        check.damage(Fault::Chain, place, Vec::new(), detail);
+        Ok(())
     }
 
     /// Reports the blocks from the cursor to `end`, and names what offsets can be told.
@@ -330,12 +359,7 @@ impl Replay<'_> {
         };
         let scan = check.scan(segment)?;
         let (fault, detail, mut named) = what_stands(&scan, position, cursor.expected);
-        let detail = if end == cursor.expected {
-            let next = next.map_or(0, |next| next.position);
-            format!("{detail}; it stands at byte {next}")
-        } else {
-            format!("{detail}, and a later one states that it was durable")
-        };
+        let detail = format!("{detail}, and a later one states that it was durable");
         let rows = sealed::footer_rows(check.source, found);
         let rows = rows.map_err(|cause| check.unreadable(&found.name, cause))?;
         let to = next.filter(|next| next.segment == segment);
