@@ -15,6 +15,7 @@ pub mod process;
 pub mod random;
 pub mod record_batch;
 pub mod rust_source;
+pub mod small_disk;
 pub mod sound;
 pub mod wire;
 pub mod workdir;
