@@ -1,6 +1,8 @@
 //! Damage to the files of a log: `fsck` finds and names it, a start serves what is whole and
 //! never wrong bytes, and nothing is lost in silence.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod rig;
 

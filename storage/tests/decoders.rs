@@ -4,6 +4,8 @@
 //!
 //! `RINGLOG_FUZZ_SECONDS` sets how long (3 without it), `RINGLOG_FUZZ_SEED` repeats a run.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod rig;
 

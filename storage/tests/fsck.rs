@@ -1,6 +1,8 @@
 //! `fsck` beside recovery on a simulated disk: what a crash leaves is never called damage, what
 //! is torn is named as recovery discards it, and both see the same log.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod rig;
 

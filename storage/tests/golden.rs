@@ -4,6 +4,8 @@
 //! `golden/v1/` was made by `make_golden_files`, which is only run to add a version's files:
 //! `cargo test -p ringlog-storage --test golden -- --ignored`.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 #[expect(dead_code, reason = "each test uses a part of it")]
 mod rig;
 

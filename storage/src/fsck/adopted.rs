@@ -29,7 +29,7 @@ pub(super) fn check_segments(check: &mut Check<'_>, manifest: &Manifest) -> Resu
     let mut before: Option<(Sequence, u64)> = None;
     for row in &manifest.segments {
         let Some(found) = check.survey.segments.get(&row.segment) else {
-            let ranges = row.ranges.iter().map(|range| offsets_of(range)).collect();
+            let ranges = row.ranges.iter().map(offsets_of).collect();
             let place = Place {
                 segment: Some(row.segment),
                 blocks: Some((row.first_sequence, row.last_sequence.next())),

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::error::RepairError;
 use super::finding::LogCheck;
 
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Zeroes the torn tail that `found` names in the log's directory, durably. Returns how many
 /// bytes.
