@@ -9,5 +9,6 @@
 
 pub mod buffer;
 pub mod format;
+pub mod fsck;
 pub mod io;
 pub mod log;

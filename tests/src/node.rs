@@ -287,6 +287,20 @@ impl Node {
         ended.with_context(|| format!("log of the node:\n{}", self.log_tail()))
     }
 
+    /// After a start that failed: the process that ended by itself is no longer waited for.
+    ///
+    /// # Errors
+    /// When it still runs.
+    pub fn forget_ended(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take()
+            && child.try_wait()?.is_none()
+        {
+            self.child = Some(child);
+            bail!("the node still runs");
+        }
+        Ok(())
+    }
+
     /// That it runs, and was not ended by something.
     ///
     /// # Errors

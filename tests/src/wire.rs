@@ -22,6 +22,8 @@ pub mod api {
     pub const API_VERSIONS: i16 = 18;
     /// CreateTopics, used in version 2.
     pub const CREATE_TOPICS: i16 = 19;
+    /// DeleteTopics, used in version 1.
+    pub const DELETE_TOPICS: i16 = 20;
     /// InitProducerId, used in version 0.
     pub const INIT_PRODUCER_ID: i16 = 22;
 }
@@ -34,6 +36,8 @@ pub mod error {
     pub const CORRUPT_MESSAGE: i16 = 2;
     /// No such topic or partition.
     pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+    /// The node's disk does not take it, or does not give it.
+    pub const KAFKA_STORAGE_ERROR: i16 = 56;
     /// A batch above `max.message.bytes`.
     pub const MESSAGE_TOO_LARGE: i16 = 10;
     /// A version that is not spoken.
@@ -381,6 +385,19 @@ impl Connection {
             "creating {name}: error {code} {:?}",
             answer.string()?
         );
+        Ok(())
+    }
+
+    /// Deletes a topic.
+    ///
+    /// # Errors
+    /// When refused.
+    pub fn delete_topic(&mut self, name: &str) -> Result<()> {
+        let body = Fields::new().i32(1).string(Some(name)).i32(30_000).finish();
+        let mut answer = self.request(api::DELETE_TOPICS, 1, &body)?;
+        let (_throttle, _count, _name) = (answer.i32()?, answer.i32()?, answer.string()?);
+        let code = answer.i16()?;
+        ensure!(code == error::NONE, "deleting {name}: error {code}");
         Ok(())
     }
 

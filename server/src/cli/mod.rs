@@ -1,5 +1,6 @@
 //! The `ringlog` command. `run` is all of it, so that another program can be the same node.
 
+mod fsck;
 mod serve;
 mod tune;
 
@@ -23,6 +24,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match matches.subcommand() {
         Some(("serve", flags)) => serve::run(flags),
+        Some(("fsck", flags)) => fsck::run(flags),
         Some(("tune", tune)) => match tune.subcommand() {
             Some(("probe", flags)) => tune::run_probe(flags),
             Some(("check", flags)) => tune::run_check(flags),
@@ -89,6 +91,7 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(add_flags(serve))
+        .subcommand(fsck::command())
         .subcommand(
             Command::new("tune")
                 .about("Fit a node to its machine")

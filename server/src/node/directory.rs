@@ -46,6 +46,14 @@ pub enum DirectoryError {
         /// Its process id, as it wrote it down.
         holder: String,
     },
+    /// Nobody made a data directory there.
+    #[error(
+        "{path} is no data directory: it has no {IDENTITY}; give the one a node was started with"
+    )]
+    NotThere {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The identity cannot be read.
     #[error("{path} cannot be read: {reason}; restore it from a backup, it is written only once")]
     Identity {
@@ -144,6 +152,27 @@ impl DataDirectory {
                 _lock: lock,
             }),
         }
+    }
+
+    /// Takes a directory that is there for this process, as it is.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    pub fn existing(path: &Path) -> Result<DataDirectory, DirectoryError> {
+        let not_there = || DirectoryError::NotThere {
+            path: path.to_owned(),
+        };
+        let file = path.join(IDENTITY);
+        // Asked before the lock, which would leave a file in a directory that is none of ours.
+        read_identity(path, &file)?.ok_or_else(not_there)?;
+        let lock = lock(path)?;
+        let identity = read_identity(path, &file)?.ok_or_else(not_there)?;
+        Ok(DataDirectory {
+            path: path.to_owned(),
+            new: false,
+            identity,
+            _lock: lock,
+        })
     }
 
     /// Where it is.
@@ -343,6 +372,20 @@ mod tests {
         );
         drop(held);
         DataDirectory::take(dir.path(), None, 1).unwrap();
+    }
+
+    #[test]
+    fn only_a_directory_that_is_there_and_free_is_taken_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = DataDirectory::existing(dir.path()).unwrap_err();
+        assert!(matches!(refused, DirectoryError::NotThere { .. }));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let held = DataDirectory::take(dir.path(), Some(2), 1).unwrap();
+        let refused = DataDirectory::existing(dir.path()).unwrap_err();
+        assert!(matches!(refused, DirectoryError::InUse { .. }));
+        drop(held);
+        let taken = DataDirectory::existing(dir.path()).unwrap();
+        assert_eq!(taken.identity.logs, 2);
     }
 
     #[test]

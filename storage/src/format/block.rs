@@ -102,3 +102,18 @@ pub fn damaged_payloads(layout: &Layout, bytes: &[u8]) -> Vec<usize> {
         .map(|(index, _)| index)
         .collect()
 }
+
+/// The entries of a block whose header fails its check, if the table it leads to passes its own:
+/// what was lost can then still be named. `bytes` must hold the block's head.
+#[must_use]
+pub fn salvage_table(key: &Key, bytes: &[u8]) -> Option<Vec<EntryHeader>> {
+    let header = BlockHeader::unproven(bytes)?;
+    let start = header.table_offset as usize;
+    let length = (header.entry_count as usize).checked_mul(EntryHeader::BYTES)?;
+    let table = bytes.get(start..start.checked_add(length)?)?;
+    let proven = !table.is_empty() && key.checksum(table) == header.table_checksum;
+    let block_bytes = header.block_bytes as usize;
+    proven
+        .then(|| EntryHeader::decode_table(table, block_bytes).ok())
+        .flatten()
+}

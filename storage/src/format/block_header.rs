@@ -43,6 +43,26 @@ struct Raw {
     reserved: [u8; 32],
 }
 
+impl Raw {
+    fn header(&self, group: Group) -> BlockHeader {
+        BlockHeader {
+            sequence: Sequence(self.sequence.get()),
+            durable: Sequence(self.durable.get()),
+            previous: self.previous.get(),
+            metadata_version: self.metadata_version.get(),
+            segment: self.segment.get(),
+            group_first: Sequence(self.group_first.get()),
+            group,
+            block_bytes: self.block_bytes.get(),
+            entry_count: self.entry_count.get(),
+            table_offset: self.table_offset.get(),
+            epoch: self.epoch.get(),
+            table_checksum: self.table_checksum.get(),
+            wall_ms: self.wall_ms.get(),
+        }
+    }
+}
+
 /// What part of an atomic group a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
@@ -162,22 +182,15 @@ impl BlockHeader {
                 return Err(FormatError::Bounds { what: WHAT, detail });
             }
         };
-        let header = BlockHeader {
-            sequence: Sequence(raw.sequence.get()),
-            durable: Sequence(raw.durable.get()),
-            previous: raw.previous.get(),
-            metadata_version: raw.metadata_version.get(),
-            segment: raw.segment.get(),
-            group_first: Sequence(raw.group_first.get()),
-            group,
-            block_bytes: raw.block_bytes.get(),
-            entry_count: raw.entry_count.get(),
-            table_offset: raw.table_offset.get(),
-            epoch: raw.epoch.get(),
-            table_checksum: raw.table_checksum.get(),
-            wall_ms: raw.wall_ms.get(),
-        };
-        Ok((header, checksum))
+        Ok((raw.header(group), checksum))
+    }
+
+    /// The header at the start of `bytes` as it stands, whatever its checksum says: a guess, to
+    /// be proven by what it leads to. `None`: not even the magic is there.
+    #[must_use]
+    pub fn unproven(bytes: &[u8]) -> Option<BlockHeader> {
+        let (raw, _) = Raw::ref_from_prefix(bytes).ok()?;
+        (raw.magic.get() == MAGIC).then(|| raw.header(Group::Whole))
     }
 
     /// Whether a block header may start here: a cheap test before [`Self::decode`], for

@@ -18,6 +18,7 @@ pub mod footer;
 pub mod manifest;
 pub mod reader;
 pub mod segment_header;
+pub mod segment_name;
 pub mod trailer;
 
 /// Version of every structure in this folder. A change of any of them raises it.

@@ -142,6 +142,15 @@ impl SegmentHeader {
             checkpoint,
         })
     }
+
+    /// The nonce and the unit as they stand at the start of `unit`, whatever the checksum says:
+    /// a guess, proven by a block that verifies under the nonce. `None`: nothing was written.
+    #[must_use]
+    pub fn unproven(unit: &[u8]) -> Option<(u128, u32)> {
+        let (raw, _) = Raw::ref_from_prefix(unit).ok()?;
+        let written = raw.as_bytes().iter().any(|byte| *byte != 0);
+        written.then(|| (raw.nonce.get(), raw.unit_bytes.get()))
+    }
 }
 
 #[cfg(test)]

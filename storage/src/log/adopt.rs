@@ -167,6 +167,7 @@ impl<I: Io> Log<I> {
     /// A segment that the checkpoint knows is not there: let go by a record behind the
     /// checkpoint, or lost. Which of the two shows when that record has been replayed.
     fn segment_is_missing(&mut self, row: &SegmentRow, report: &mut RecoveryReport) {
+        report.segments_missing += 1;
         let mut offsets = Vec::new();
         for range in &row.ranges {
             let state = self.partitions.entry(range.partition).or_default();
@@ -208,10 +209,12 @@ impl<I: Io> Log<I> {
         let (mut at, mut rows_bound) = (self.unit as u64, 0);
         let mut expected = row.first_sequence;
         let mut lost: Option<Lost> = None;
+        let mut last_checksum = 0;
         while at < row.data_end {
             match walk.block_at(&mut self.submitter.io, at)? {
                 Ok((block, header, damaged)) if header.sequence == expected => {
                     rows_bound += block.entries.len();
+                    last_checksum = block.checksum;
                     self.index_block(&mut index, row, &block, &damaged, report);
                     at += block.bytes as u64;
                     expected = expected.next();
@@ -240,6 +243,7 @@ impl<I: Io> Log<I> {
         }
         if let Some(segment) = self.segments.live.get_mut(&row.segment) {
             segment.rows_bound = rows_bound;
+            segment.last_checksum = last_checksum;
             for (partition, range) in &segment.index.partitions {
                 // Nothing readable: the range stays, so that what is damaged is named.
                 let gone = SegmentRange {

@@ -89,6 +89,10 @@ impl<I: Io> Log<I> {
         let state = self.partitions.entry(meta.partition).or_default();
         if meta.base_offset > state.end {
             // Offsets are dense: what is missing was in a block that is damaged.
+            tracing::error!(
+                log = %self.id, partition = %meta.partition, first = %state.end,
+                end = %meta.base_offset, "damaged offsets (end exclusive)"
+            );
             state.add_damage(state.end, meta.base_offset);
             self.stats.damaged_ranges += 1;
         }

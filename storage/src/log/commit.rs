@@ -530,6 +530,7 @@ impl<I: Io> Log<I> {
                 self.block_read(segment, position, expected_bytes, completion);
             }
             Work::FooterRead(segment) => self.footer_read(segment, completion),
+            Work::SegmentRead(segment) => self.segment_read(segment, completion),
             Work::Housekeeping(what) => {
                 if let Err(error) = completion.result {
                     tracing::warn!(log = %self.id, %error, "{what} failed");

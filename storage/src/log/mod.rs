@@ -6,11 +6,11 @@
 //! | `builder` | the block that gathers |
 //! | `commit` | from append to durable: the pipeline and its rule |
 //! | `segments` | segment files and their pool |
-//! | `index`, `cache`, `read` | finding and reading |
+//! | `index`, `cache`, `read`, `reindex` | finding and reading |
 //! | `apply` | what a durable block changes |
 //! | `seal` | footers, trailers, closing |
 //! | `checkpoint` | writing the state of everything |
-//! | `survey`, `adopt`, `recovery`, `walk`, `report` | coming back |
+//! | `survey`, `adopt`, `recovery`, `walk`, `lost`, `report` | coming back |
 //!
 //! Invariant: an entry is applied, and its sequence reported durable, only when its block and
 //! every block before it are on stable storage. The first failed write or flush is final: the
@@ -26,9 +26,11 @@ mod commit;
 mod config;
 mod frame;
 mod index;
+mod lost;
 mod pending;
 mod read;
 mod recovery;
+mod reindex;
 mod report;
 mod seal;
 mod segments;

@@ -22,7 +22,7 @@ use crate::format::footer::{self, BlockRef};
 use crate::io::{Completion, Io, Op};
 
 /// Footers kept in memory for readers of old segments.
-const FOOTERS_KEPT: usize = 16;
+pub(super) const FOOTERS_KEPT: usize = 16;
 
 /// A gap this small between two wanted blocks is read with them.
 const READ_THROUGH_BYTES: u64 = 64 << 10;
@@ -49,6 +49,12 @@ impl<I: Io> Log<I> {
         let mut batches = Vec::new();
         let (mut at, mut bytes) = (offset, 0);
         while at < end {
+            if self.is_damaged(partition, at, at.plus(1)) {
+                if batches.is_empty() {
+                    return self.damaged(partition, at);
+                }
+                break;
+            }
             let (segment, row) = match self.locate(partition, at) {
                 Located::Block { segment, row } => (segment, row),
                 Located::Answer(answer) if batches.is_empty() => return answer,
@@ -166,7 +172,13 @@ impl<I: Io> Log<I> {
         Err(Read::Pending(self.reads_done))
     }
 
-    fn submit_read(&mut self, segment: u64, position: u64, length: usize, work: Work) -> bool {
+    pub(super) fn submit_read(
+        &mut self,
+        segment: u64,
+        position: u64,
+        length: usize,
+        work: Work,
+    ) -> bool {
         let Some(buf) = self.alloc(length) else {
             return false;
         };
@@ -195,7 +207,9 @@ impl<I: Io> Log<I> {
         }
         let block_bytes = u64::from(row.block_units) * unit;
         let mut end = position + block_bytes;
-        let limit = position + self.config.read_ahead_bytes as u64;
+        // What is read ahead must not push out the block that was asked for.
+        let ahead = self.config.read_ahead_bytes;
+        let limit = position + ahead.min(self.config.cold_cache_bytes / 2) as u64;
         let following = |rows: &mut dyn Iterator<Item = &BlockRef>| {
             for next in rows {
                 let next_position = u64::from(next.position_units) * unit;
@@ -267,11 +281,13 @@ impl<I: Io> Log<I> {
         let Some(buf) = completion.buf else { return };
         let buf = buf.freeze();
         let mut at = 0;
-        while at < read {
+        // Where the file ends early, what was asked for is still to be looked at.
+        while at < read.max(expected_bytes) {
+            let here = position + at as u64;
             match decode(
-                &buf.slice(at..read),
+                &buf.slice(at.min(read)..read),
                 segment,
-                position + at as u64,
+                here,
                 &key,
                 self.unit,
             ) {
@@ -279,11 +295,20 @@ impl<I: Io> Log<I> {
                     let next = at + block.bytes;
                     for number in damaged {
                         let meta = block.entries[number].meta;
-                        self.add_read_damage(segment, position + at as u64, |partition, _| {
+                        self.add_read_damage(segment, here, |partition, _| {
                             (partition == meta.partition)
                                 .then_some((meta.base_offset, meta.end_offset()))
                         });
                     }
+                    // Whole, and perhaps not the block that belongs here.
+                    self.add_read_damage(segment, here, |partition, row| {
+                        let mut entries = block.entries.iter().map(|entry| &entry.meta);
+                        let begins = entries.any(|meta| {
+                            meta.kind == EntryKind::Records
+                                && (meta.partition, meta.base_offset) == (partition, row.first)
+                        });
+                        (!begins).then_some((row.first, row.end))
+                    });
                     self.cache.keep_cold(Rc::new(block));
                     at = next;
                 }
@@ -291,24 +316,30 @@ impl<I: Io> Log<I> {
                 Err(_) if at >= expected_bytes => break,
                 Err(fault) => {
                     tracing::error!(
-                        log = %self.id, segment, position, %fault,
+                        log = %self.id, segment, position = here, %fault,
                         "a block of a sealed or active segment is damaged: \
                          its offsets are named to readers and never served"
                     );
-                    self.add_read_damage(segment, position, |_, row| Some((row.first, row.end)));
+                    let named =
+                        self.add_read_damage(segment, here, |_, row| Some((row.first, row.end)));
+                    if named == 0 {
+                        // Its rows are not in memory any more: whoever asked is told at least.
+                        self.read_failures
+                            .insert((segment, here), fault.to_string());
+                    }
                     break;
                 }
             }
         }
     }
 
-    /// Remembers as damaged what `lost` says of the rows of a block.
+    /// Remembers as damaged what `lost` says of the rows of a block. Returns how many ranges.
     fn add_read_damage(
         &mut self,
         segment: u64,
         position: u64,
         lost: impl Fn(PartitionId, &BlockRef) -> Option<(Offset, Offset)>,
-    ) {
+    ) -> usize {
         let unit = self.unit as u64;
         let here = |row: &BlockRef| u64::from(row.position_units) * unit == position;
         let mut ranges = Vec::new();
@@ -322,6 +353,7 @@ impl<I: Io> Log<I> {
             let rows = footer.rows().iter().filter(|(_, row)| here(row));
             ranges.extend(rows.filter_map(|(at, row)| Some((*at, lost(*at, row)?))));
         }
+        let count = ranges.len();
         for (partition, (first, end)) in ranges {
             tracing::error!(
                 log = %self.id, %partition, %first, %end, segment, position,
@@ -332,6 +364,7 @@ impl<I: Io> Log<I> {
                 self.stats.damaged_ranges += 1;
             }
         }
+        count
     }
 
     pub(super) fn footer_read(&mut self, segment: u64, completion: Completion) {
@@ -355,17 +388,15 @@ impl<I: Io> Log<I> {
                 footer::decode_rows(bytes).map_err(|error| error.to_string())
             });
         match rows {
-            Ok(rows) => {
-                self.footers
-                    .push_back((segment, Rc::new(Footer::new(rows))));
-                if self.footers.len() > FOOTERS_KEPT {
-                    self.footers.pop_front();
-                }
-            }
+            Ok(rows) => self.keep_footer(segment, Footer::new(rows)),
             Err(cause) => {
                 let cause = format!("reading the footer of segment {segment}: {cause}");
                 tracing::error!(log = %self.id, "{cause}");
-                self.read_failures.insert((segment, 0), cause);
+                if self.submit_reindex(segment) {
+                    self.footer_reads.insert(segment, ());
+                } else {
+                    self.read_failures.insert((segment, 0), cause);
+                }
             }
         }
     }

@@ -21,7 +21,7 @@ use super::commit::whole;
 use super::config::LogConfig;
 use super::report::{Damage, OpenError, RecoveryReport};
 use super::segments::{FreeFile, Stage};
-use super::survey::{Found, place};
+use super::survey::{Found, Survey, place};
 use super::walk::{Walk, run};
 use super::{EntryKind, Log, Machine};
 use crate::buffer::Buf;
@@ -59,7 +59,11 @@ impl<I: Io> Log<I> {
             cause,
         };
         let mut log = Log::new(io, id, config, 1);
-        let (found, newest) = log.find_segments()?;
+        let Survey {
+            found,
+            newest,
+            headless,
+        } = log.find_segments()?;
         let mut report = RecoveryReport {
             segments: found.len(),
             ..RecoveryReport::default()
@@ -91,6 +95,27 @@ impl<I: Io> Log<I> {
         let mut tail = VecDeque::new();
         log.replay(&found, cursor, machine, &mut report, &mut tail)
             .map_err(unreadable)?;
+        if let Some(file) = headless.get(report.segments_missing) {
+            // Nothing shows a segment to be missing, so it may be the end of the log, with
+            // offsets that would be given out again.
+            let (file, what) = (file.clone(), "has a damaged header");
+            return Err(OpenError::Unreadable {
+                log: id,
+                file,
+                what,
+            });
+        }
+        let last = log.segments.live.last_key_value();
+        if let Some(last) = last.and_then(|(id, _)| found.get(id))
+            && last.is_cut_off
+        {
+            let (file, what) = (last.name.clone(), "is shorter than its header says");
+            return Err(OpenError::Unreadable {
+                log: id,
+                file,
+                what,
+            });
+        }
         log.forget_dead_damage(&mut report);
         log.sort_out_files(found);
         log.make_servable(machine, tail)?;
@@ -122,7 +147,7 @@ impl<I: Io> Log<I> {
             }
             let Some(file) = found.get(&cursor.segment) else {
                 // Before the first segment, or the anchor's is gone: only what comes later.
-                match self.resume_point(found, cursor, report)? {
+                match self.resume_point(found, cursor, machine, report)? {
                     Some(next) => cursor = next,
                     None => return Ok(()),
                 }
@@ -163,7 +188,7 @@ impl<I: Io> Log<I> {
                     });
                     self.accept(file, block, &damaged, machine, report);
                 }
-                _ => match self.resume_point(found, cursor, report)? {
+                _ => match self.resume_point(found, cursor, machine, report)? {
                     Some(next) => cursor = next,
                     None => return Ok(()),
                 },
@@ -191,7 +216,8 @@ impl<I: Io> Log<I> {
         if segment.first_sequence == Sequence::NONE {
             segment.first_sequence = block.sequence;
         }
-        segment.position = block.position + block.bytes as u64;
+        let end = block.position + block.bytes as u64;
+        segment.position = segment.position.max(end);
         segment.rows_bound += block.entries.len();
         segment.last_sequence = block.sequence;
         segment.last_checksum = block.checksum;
@@ -215,7 +241,8 @@ impl<I: Io> Log<I> {
         self.commit_block(Rc::new(block), machine, damaged);
     }
 
-    /// Valid block headers behind the cursor, in its segment and in later ones.
+    /// Valid headers of blocks that the walk has not reached, in its segment (also before the
+    /// cursor: a write may have gone astray) and in later ones.
     fn headers_behind(
         &mut self,
         found: &BTreeMap<u64, Found>,
@@ -223,12 +250,7 @@ impl<I: Io> Log<I> {
     ) -> std::io::Result<Vec<(u64, u64, BlockHeader)>> {
         let mut headers = Vec::new();
         for (id, file) in found.range(cursor.segment..) {
-            let here = *id == cursor.segment;
-            let from = if here {
-                cursor.position
-            } else {
-                self.unit as u64
-            };
+            let from = self.unit as u64;
             let mut walk = Walk::new(*id, file.file, file.file_bytes, &file.key, self.unit);
             for (position, header) in walk.headers_from(&mut self.submitter.io, from)? {
                 if header.sequence >= cursor.expected {
@@ -256,6 +278,7 @@ impl<I: Io> Log<I> {
         &mut self,
         found: &BTreeMap<u64, Found>,
         cursor: Cursor,
+        machine: &mut dyn Machine,
         report: &mut RecoveryReport,
     ) -> std::io::Result<Option<Cursor>> {
         let behind = self.headers_behind(found, cursor)?;
@@ -275,6 +298,9 @@ impl<I: Io> Log<I> {
             }
             return Ok(None);
         }
+        if let Some(moved) = self.moved_block(found, cursor, &behind)? {
+            return Ok(Some(moved));
+        }
         let next = behind
             .iter()
             .filter(|(_, _, header)| header.sequence > cursor.expected);
@@ -287,12 +313,23 @@ impl<I: Io> Log<I> {
             first = %cursor.expected, end = %header.sequence,
             "durable blocks are damaged: their offsets are reported and not served"
         );
+        report.segments_missing += usize::from(*segment != cursor.segment);
+        let to = if *segment == cursor.segment {
+            *position
+        } else {
+            u64::MAX
+        };
+        let stretch = (cursor.position, to);
+        let offsets = match found.get(&cursor.segment) {
+            Some(file) => self.take_lost(cursor.segment, file, stretch, machine)?,
+            None => Vec::new(),
+        };
         report.damage.push(Damage {
             segment: cursor.segment,
             position: cursor.position,
             first: cursor.expected,
             end: header.sequence,
-            offsets: Vec::new(),
+            offsets,
         });
         self.open_group.clear();
         self.durable = Sequence(header.sequence.0 - 1);
@@ -302,6 +339,36 @@ impl<I: Io> Log<I> {
             expected: header.sequence,
             previous: header.previous,
         }))
+    }
+
+    /// The block that belongs at the cursor, whole, at another place.
+    fn moved_block(
+        &mut self,
+        found: &BTreeMap<u64, Found>,
+        cursor: Cursor,
+        behind: &[(u64, u64, BlockHeader)],
+    ) -> std::io::Result<Option<Cursor>> {
+        for (segment, position, header) in behind {
+            let follows = (header.sequence, header.previous) == (cursor.expected, cursor.previous);
+            if !follows || (*segment, *position) == (cursor.segment, cursor.position) {
+                continue;
+            }
+            let file = &found[segment];
+            let mut walk = Walk::new(*segment, file.file, file.file_bytes, &file.key, self.unit);
+            let read = walk.block_at(&mut self.submitter.io, *position)?;
+            if read.is_ok_and(|(_, _, damaged)| damaged.is_empty()) {
+                tracing::error!(
+                    log = %self.id, segment, position, block = %header.sequence,
+                    "a block stands where it was not written to; it is whole and is read there"
+                );
+                return Ok(Some(Cursor {
+                    segment: *segment,
+                    position: *position,
+                    ..cursor
+                }));
+            }
+        }
+        Ok(None)
     }
 
     /// Damage to offsets that are dead by the end of the replay is none.

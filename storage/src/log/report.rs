@@ -41,6 +41,20 @@ pub enum OpenError {
         /// What was found.
         found: String,
     },
+    /// A segment cannot be read in whole, and nothing shows that what is lost is not the end of
+    /// the log.
+    #[error(
+        "opening log {log}: {file} {what}, and it may hold the end of the log; restore the file \
+         from a copy, or move it away to go on without what only it holds"
+    )]
+    Unreadable {
+        /// The log.
+        log: LogId,
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// The newest checkpoint cannot be read.
     #[error(
         "opening log {log}: the checkpoint at block {sequence} (segment {segment}, byte \
@@ -101,6 +115,8 @@ pub struct RecoveryReport {
     pub discarded_tail_bytes: u64,
     /// Durable blocks that could not be read.
     pub damage: Vec<Damage>,
+    /// Segments that a checkpoint or the chain of blocks misses; some of them may be dead.
+    pub segments_missing: usize,
     /// How often the log has been opened, this time included.
     pub epoch: u32,
     /// Time taken.

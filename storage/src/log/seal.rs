@@ -95,8 +95,10 @@ impl<I: Io> Log<I> {
             checkpoint: self.checkpoint,
         };
         let end = footer.position + bytes as u64 + self.unit as u64;
-        if segment.file_bytes.saturating_sub(end) > self.config.segment_bytes / 8 {
-            // Mostly unused, because the log was closed: what is not used goes back.
+        let unused = segment.file_bytes.saturating_sub(end);
+        if segment.file_bytes < end || unused > self.config.segment_bytes / 8 {
+            // Mostly unused, because the log was closed: what is not used goes back. Or the file
+            // was cut by somebody else: a trailer in its last unit would stand on a block.
             segment.file_bytes = end;
         }
         let (file, key) = (segment.file, segment.key.clone());

@@ -22,6 +22,7 @@ use crate::buffer::Buf;
 use crate::format::checksum::Key;
 use crate::format::footer;
 use crate::format::segment_header::{CheckpointPointer, SegmentHeader};
+use crate::format::segment_name::file_name;
 use crate::io::{Completion, FileId, Io, Op};
 
 /// How far a segment is on its way to rest.
@@ -510,14 +511,4 @@ impl Segments {
         }
         stats.written_unwritten_bytes += bytes - before;
     }
-}
-
-/// The name of a segment file. Slots say nothing of order: a file is used again and again.
-pub(super) fn file_name(slot: u64) -> String {
-    format!("{slot:010}.segment")
-}
-
-/// The slot of a segment file's name.
-pub(super) fn slot_of(name: &str) -> Option<u64> {
-    name.strip_suffix(".segment")?.parse().ok()
 }

@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 use super::Log;
 use super::index::SegmentIndex;
 use super::report::OpenError;
-use super::segments::{FooterPlace, Segment, Stage, slot_of};
+use super::segments::{FooterPlace, Segment, Stage};
 use super::walk::{read_pieces, run};
 use crate::format::FormatError;
 use crate::format::block_header::BlockHeader;
 use crate::format::checksum::Key;
 use crate::format::segment_header::{CheckpointPointer, SegmentHeader};
+use crate::format::segment_name::slot_of;
 use crate::format::trailer::Trailer;
 use crate::io::{FileId, Io, Op};
-use ringlog_types::Sequence;
+use ringlog_types::{LogId, Sequence};
 
 /// A segment file with a valid header.
 pub(super) struct Found {
@@ -23,16 +24,28 @@ pub(super) struct Found {
     pub file_bytes: u64,
     pub key: Key,
     pub trailer: Option<Trailer>,
+    /// Shorter than its header says, without the trailer that the seal writes before it cuts.
+    pub is_cut_off: bool,
     /// Header of the block at its start, if valid.
     pub first_block: Option<BlockHeader>,
 }
 
+/// What a log's directory holds.
+#[derive(Default)]
+pub(super) struct Survey {
+    /// Segments by their numbers.
+    pub found: BTreeMap<u64, Found>,
+    /// The newest checkpoint that any of them names.
+    pub newest: Option<CheckpointPointer>,
+    /// Files with blocks that nobody can read, because the header with their nonce is damaged.
+    /// They are left as they are.
+    pub headless: Vec<String>,
+}
+
 impl<I: Io> Log<I> {
-    /// Opens every segment file and reads headers, trailers and first blocks. Files without a
-    /// valid header become raw material.
-    pub(super) fn find_segments(
-        &mut self,
-    ) -> Result<(BTreeMap<u64, Found>, Option<CheckpointPointer>), OpenError> {
+    /// Opens every segment file and reads headers, trailers and first blocks. Files that never
+    /// had a header become raw material.
+    pub(super) fn find_segments(&mut self) -> Result<Survey, OpenError> {
         let (log, unit) = (self.id, self.unit);
         let failed = |what: &str| {
             let what = what.to_owned();
@@ -67,8 +80,7 @@ impl<I: Io> Log<I> {
         }
         let units = read_pieces(io, &pieces).map_err(failed("reading headers and trailers"))?;
         let mut units = units.into_iter();
-        let mut found = BTreeMap::new();
-        let mut newest: Option<CheckpointPointer> = None;
+        let mut survey = Survey::default();
         for (name, file, file_bytes) in files {
             let mut next = || units.next().expect("three units were read of each file");
             let (head, first, last) = (next(), next(), next());
@@ -82,11 +94,25 @@ impl<I: Io> Log<I> {
                         cause,
                     });
                 }
-                Err(_) => {
+                Err(_) if !BlockHeader::maybe(&first) => {
                     // Never used, or torn while its first header was written.
                     self.segments.short.push_back((name, file));
                     continue;
                 }
+                Err(cause) => match proven_by_block(&head, &first, log, file_bytes) {
+                    Some(header) => {
+                        tracing::error!(
+                            %log, file = %name, segment = header.segment,
+                            "{cause}: its blocks verify under its nonce and are read"
+                        );
+                        header
+                    }
+                    None => {
+                        tracing::error!(%log, file = %name, "{cause}: no block in it can be read");
+                        survey.headless.push(name);
+                        continue;
+                    }
+                },
             };
             if header.log != log {
                 let found = format!("belongs to log {}", header.log);
@@ -113,11 +139,13 @@ impl<I: Io> Log<I> {
             let trailer = Trailer::decode(&key, &last).ok();
             let trailer = trailer.filter(|trailer| trailer.segment == header.segment);
             let first_block = BlockHeader::decode(&key, &first).ok();
-            newest = newest
+            survey.newest = survey
+                .newest
                 .max(header.checkpoint)
                 .max(trailer.and_then(|t| t.checkpoint));
             let first_block = first_block.map(|(header, _)| header);
             let segment = Found {
+                is_cut_off: trailer.is_none() && file_bytes < header.segment_bytes,
                 name,
                 file,
                 file_bytes,
@@ -125,9 +153,9 @@ impl<I: Io> Log<I> {
                 trailer,
                 first_block,
             };
-            found.insert(header.segment, segment);
+            survey.found.insert(header.segment, segment);
         }
-        Ok((found, newest))
+        Ok(survey)
     }
 
     /// A live segment of a file, before it is known what it holds.
@@ -150,6 +178,28 @@ impl<I: Io> Log<I> {
             recycled: true,
         }
     }
+}
+
+/// A segment's header from its first block, where it fails its check and the nonce in it stands.
+/// A header is in one sector and durable before its first block: no crash leaves it like that.
+fn proven_by_block(
+    head: &[u8],
+    first: &[u8],
+    log: LogId,
+    segment_bytes: u64,
+) -> Option<SegmentHeader> {
+    let (nonce, _) = SegmentHeader::unproven(head)?;
+    let (block, _) = BlockHeader::decode(&Key::derive(nonce), first).ok()?;
+    Some(SegmentHeader {
+        log,
+        segment: block.segment,
+        nonce,
+        segment_bytes,
+        unit_bytes: u32::try_from(first.len()).ok()?,
+        epoch: block.epoch,
+        created_ms: block.wall_ms,
+        checkpoint: None,
+    })
 }
 
 /// Where a sealed segment's footer lies.

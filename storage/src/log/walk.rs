@@ -5,12 +5,16 @@ use std::time::Duration;
 use super::block::Block;
 use super::read;
 use crate::buffer::Buf;
-use crate::format::block::BlockFault;
+use crate::format::block::{self, BlockFault};
 use crate::format::block_header::BlockHeader;
 use crate::format::checksum::Key;
+use crate::format::entry_header::EntryMeta;
 use crate::io::{Completion, FileId, Io, Op, Token};
 
 const WINDOW_BYTES: u64 = 1 << 20;
+/// How far into a block with a damaged header its entry table is looked for: blocks of copied
+/// batches are smaller.
+const SALVAGE_BYTES: u64 = 2 << 20;
 const READS_AT_ONCE: usize = 32;
 const READ_ATTEMPTS: usize = 5;
 const WAIT: Duration = Duration::from_millis(100);
@@ -155,6 +159,24 @@ impl<'a> Walk<'a> {
         let bytes = self.bytes_at(io, position, u64::from(header.block_bytes))?;
         let decoded = read::decode(&bytes, self.segment, position, self.key, self.unit);
         Ok(decoded.map(|(block, damaged)| (block, header, damaged)))
+    }
+
+    /// The entries of a block whose header fails its check, where its table can be proven.
+    ///
+    /// # Errors
+    /// The device's own.
+    pub fn salvage_at<I: Io>(
+        &mut self,
+        io: &mut I,
+        position: u64,
+    ) -> std::io::Result<Vec<EntryMeta>> {
+        let head = self.bytes_at(io, position, self.unit as u64)?;
+        if BlockHeader::unproven(&head).is_none() {
+            return Ok(Vec::new());
+        }
+        let bytes = self.bytes_at(io, position, SALVAGE_BYTES)?;
+        let entries = block::salvage_table(self.key, &bytes).unwrap_or_default();
+        Ok(entries.iter().map(|entry| entry.meta).collect())
     }
 
     /// Every block header from `position` on that is valid under this segment's key, whether

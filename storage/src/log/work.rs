@@ -30,6 +30,8 @@ pub(super) enum Work {
     },
     /// A footer, for somebody who asked.
     FooterRead(u64),
+    /// All blocks of a segment, in place of its footer.
+    SegmentRead(u64),
     /// Housekeeping whose failure costs nothing but space: said in the log, then forgotten.
     Housekeeping(&'static str),
 }
