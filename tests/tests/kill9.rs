@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use ringlog_tests::binaries;
 use ringlog_tests::deadline::until;
 use ringlog_tests::foreign::run;
+use ringlog_tests::fsck::fsck;
 use ringlog_tests::node::Node;
 use ringlog_tests::random::Random;
 
@@ -116,6 +117,9 @@ fn round(node: &mut Node, number: u64, random: &mut Random) -> Result<PathBuf> {
         println!("  killed again {after:?} into the restart");
         node.start_and_kill9(after)?;
     }
+    // What a kill leaves is no damage, wherever it fell.
+    let checked = fsck(&node.data_dir(), &[])?;
+    ensure!(checked.code == 0, "{:#}", checked.report);
     node.restart()?;
     verify(node, &journal)?;
     Ok(journal)

@@ -82,7 +82,13 @@ pub(super) fn survey(source: &dyn Source, log: LogId) -> Result<Survey, CheckErr
             Err(cause) => {
                 let second = read(SMALLEST_UNIT as u64, SMALLEST_UNIT)?;
                 let has_blocks = BlockHeader::maybe(&second);
-                if SegmentHeader::unproven(&head).is_none() && !has_blocks {
+                if SegmentHeader::unproven(&head).is_none() {
+                    if has_blocks {
+                        // Zeros are written ahead over a file that was let go, in any order.
+                        let detail = "its header is zeros and blocks follow: it was being made \
+                                      anew when a crash came; a live segment would be missed";
+                        survey.note(Severity::Notice, Fault::SegmentHeader, &name, None, detail);
+                    }
                     survey.others.push((name, file_bytes, false));
                     continue;
                 }

@@ -94,8 +94,11 @@ impl<I: Io> Log<I> {
                         cause,
                     });
                 }
-                Err(_) if !BlockHeader::maybe(&first) => {
-                    // Never used, or torn while its first header was written.
+                Err(_)
+                    if !BlockHeader::maybe(&first) || SegmentHeader::unproven(&head).is_none() =>
+                {
+                    // Never used, or a crash came while zeros were written ahead over a file
+                    // that had been let go, of which any sectors may be left.
                     self.segments.short.push_back((name, file));
                     continue;
                 }
