@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use ringlog_storage::io::Io;
-use ringlog_storage::io::sim::{Faults, SimDisk, SimIo};
+use ringlog_storage::io::medium::Image;
+use ringlog_storage::io::sim::{Faults, SimDisk, SimIo, SimOptions};
 use ringlog_storage::log::{FlushMethod, Log, LogConfig};
 use ringlog_types::LogId;
 
@@ -40,6 +41,8 @@ pub struct Outcome {
     pub reads: u64,
     /// Power cuts.
     pub power_cuts: u64,
+    /// Operations of the disk.
+    pub operations: u64,
 }
 
 impl Settings {
@@ -74,6 +77,7 @@ impl Outcome {
         self.closed_by_failure += other.closed_by_failure;
         self.reads += other.reads;
         self.power_cuts += other.power_cuts;
+        self.operations += other.operations;
     }
 }
 
@@ -97,6 +101,8 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 const SEGMENT_BYTES: u64 = 512 << 10;
+
+const ARENA_BYTES: usize = 4 << 20;
 
 struct Run<'a> {
     settings: &'a Settings,
@@ -128,16 +134,22 @@ pub fn run(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
         flush,
         checkpoint_bytes: SEGMENT_BYTES / 2 + random.below(2 * SEGMENT_BYTES),
         cache_bytes: [0, 64 << 10, 1 << 20][random.below(3) as usize],
-        cold_cache_bytes: 128 << 10,
+        cold_cache_bytes: [128 << 10, 4 << 20][random.below(2) as usize],
         read_ahead_bytes: 64 << 10,
         idle_mark_after: Duration::from_millis(5),
         reserve_bytes: 64 << 10,
         index_rows: [0, 100, 10_000][random.below(3) as usize],
         ..LogConfig::default()
     };
+    let options = SimOptions {
+        // Half of the runs take memory from an arena, as the real engine does.
+        arena_bytes: [0, ARENA_BYTES][random.below(2) as usize],
+        ..SimOptions::default()
+    };
+    let faults = settings.faults.clone();
     let mut run = Run {
         settings,
-        disk: SimDisk::new(random.bits(), settings.faults.clone()),
+        disk: SimDisk::with(random.bits(), faults, Image::new(), options),
         work: Workload::new(random, settings.trace),
         outcome: Outcome::default(),
         config,
@@ -155,6 +167,7 @@ pub fn run(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
     run.outcome.groups = run.work.appended;
     run.outcome.acknowledged = run.work.acknowledged;
     run.outcome.reads = run.work.reads;
+    run.outcome.operations = run.disk.operations();
     Ok(run.outcome)
 }
 

@@ -17,13 +17,19 @@ pub struct Witness {
     pub partitions: BTreeMap<u64, (u64, u64)>,
 }
 
-/// Chains `bytes` onto `hash`.
+/// Chains `bytes` onto `hash`: a word at a time, because it sees every byte of a run twice.
 pub fn chain(hash: u64, bytes: &[u8]) -> u64 {
-    let mut hash = hash ^ 0xcbf2_9ce4_8422_2325;
-    for byte in bytes {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = hash ^ 0xcbf2_9ce4_8422_2325 ^ bytes.len() as u64;
+    let mut words = bytes.chunks_exact(8);
+    for word in &mut words {
+        let word = u64::from_le_bytes(word.try_into().expect("a chunk has eight bytes"));
+        hash = (hash ^ word).wrapping_mul(PRIME).rotate_left(29);
     }
-    hash
+    for byte in words.remainder() {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
+    }
+    hash ^ (hash >> 32)
 }
 
 impl Machine for Witness {

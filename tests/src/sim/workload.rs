@@ -145,10 +145,15 @@ impl Workload {
             1..=3 => 4_000 + self.random.below(13_000),
             _ => 61 + self.random.below(600),
         };
-        let seed = self.random.bits();
-        (0..length)
-            .map(|at| (seed.wrapping_mul(at | 1) >> 32) as u8)
-            .collect()
+        let mut word = self.random.bits();
+        let words = (length as usize).div_ceil(8);
+        let mut payload = Vec::with_capacity(words * 8);
+        for _ in 0..words {
+            word = word.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            payload.extend_from_slice(&word.to_be_bytes());
+        }
+        payload.truncate(length as usize);
+        payload
     }
 
     /// Appends a group of batches, copied or by reference.

@@ -15,7 +15,7 @@ fn medium_with(name: &str, bytes: usize) -> (Medium, Inode) {
     (medium, inode)
 }
 
-fn cuts(medium: &Medium, started: &[Started]) -> Vec<Image> {
+fn cuts(medium: &Medium, started: &[Started]) -> Vec<Left> {
     (0..300)
         .map(|seed| medium.after_power_cut(started, &mut Random::new(seed)))
         .collect()

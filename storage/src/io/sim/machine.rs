@@ -245,8 +245,8 @@ impl Machine {
             .iter()
             .filter_map(|running| self.change(&running.op))
             .collect();
-        let image = self.medium.after_power_cut(&started, &mut self.random);
-        self.medium = Medium::new(self.options.sector_bytes as u64, image);
+        let left = self.medium.after_power_cut(&started, &mut self.random);
+        self.medium = Medium::after(self.options.sector_bytes as u64, left);
         self.rot();
         self.end_handles(under_way);
     }
