@@ -96,7 +96,9 @@ struct NameChange {
 impl Medium {
     /// A disk that durably holds `image`.
     pub(super) fn new(sector_bytes: u64, image: Image) -> Medium {
-        let shared = image.into_iter().map(|(name, bytes)| (name, Rc::new(bytes)));
+        let shared = image
+            .into_iter()
+            .map(|(name, bytes)| (name, Rc::new(bytes)));
         Medium::after(sector_bytes, shared.collect())
     }
 
@@ -287,7 +289,9 @@ impl Medium {
 
     /// What a read sees.
     pub(super) fn content(&self, inode: Inode) -> &[u8] {
-        self.files.get(&inode).map_or(&[], |file| file.current.as_slice())
+        self.files
+            .get(&inode)
+            .map_or(&[], |file| file.current.as_slice())
     }
 
     /// Names and lengths.

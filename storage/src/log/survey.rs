@@ -16,6 +16,19 @@ use crate::format::trailer::Trailer;
 use crate::io::{FileId, Io, Op};
 use ringlog_types::Sequence;
 
+/// What a log's directory holds.
+#[derive(Default)]
+pub(super) struct Survey {
+    /// Segments by their number.
+    pub segments: BTreeMap<u64, Found>,
+    /// Every checkpoint that a header or trailer names, newest first.
+    pub checkpoints: Vec<CheckpointPointer>,
+    /// The last block that a trailer or the name of a checkpoint states to have been durable.
+    pub stated: Sequence,
+    /// Files that were segments and have no readable header.
+    pub damaged_headers: Vec<String>,
+}
+
 /// A segment file with a valid header.
 pub(super) struct Found {
     pub name: String,
@@ -28,11 +41,10 @@ pub(super) struct Found {
 }
 
 impl<I: Io> Log<I> {
-    /// Opens every segment file and reads headers, trailers and first blocks. Files without a
-    /// valid header become raw material.
-    pub(super) fn find_segments(
-        &mut self,
-    ) -> Result<(BTreeMap<u64, Found>, Option<CheckpointPointer>), OpenError> {
+    /// Opens every segment file and reads headers, trailers and first blocks. Files that never
+    /// had a header become raw material; a header that fails its check was whole once, because it
+    /// lies within a sector, and its file is left alone.
+    pub(super) fn find_segments(&mut self) -> Result<Survey, OpenError> {
         let (log, unit) = (self.id, self.unit);
         let failed = |what: &str| {
             let what = what.to_owned();
@@ -67,8 +79,7 @@ impl<I: Io> Log<I> {
         }
         let units = read_pieces(io, &pieces).map_err(failed("reading headers and trailers"))?;
         let mut units = units.into_iter();
-        let mut found = BTreeMap::new();
-        let mut newest: Option<CheckpointPointer> = None;
+        let mut survey = Survey::default();
         for (name, file, file_bytes) in files {
             let mut next = || units.next().expect("three units were read of each file");
             let (head, first, last) = (next(), next(), next());
@@ -82,9 +93,16 @@ impl<I: Io> Log<I> {
                         cause,
                     });
                 }
-                Err(_) => {
-                    // Never used, or torn while its first header was written.
+                Err(_) if head.iter().all(|byte| *byte == 0) => {
                     self.segments.short.push_back((name, file));
+                    continue;
+                }
+                Err(cause) => {
+                    tracing::error!(
+                        %log, file = %name, %cause,
+                        "what this file holds cannot be read; it is left as it is"
+                    );
+                    survey.damaged_headers.push(name);
                     continue;
                 }
             };
@@ -113,9 +131,11 @@ impl<I: Io> Log<I> {
             let trailer = Trailer::decode(&key, &last).ok();
             let trailer = trailer.filter(|trailer| trailer.segment == header.segment);
             let first_block = BlockHeader::decode(&key, &first).ok();
-            newest = newest
-                .max(header.checkpoint)
-                .max(trailer.and_then(|t| t.checkpoint));
+            let named = [header.checkpoint, trailer.and_then(|t| t.checkpoint)];
+            survey.checkpoints.extend(named.into_iter().flatten());
+            if let Some(trailer) = &trailer {
+                survey.stated = survey.stated.max(trailer.last_sequence);
+            }
             let first_block = first_block.map(|(header, _)| header);
             let segment = Found {
                 name,
@@ -125,9 +145,19 @@ impl<I: Io> Log<I> {
                 trailer,
                 first_block,
             };
-            found.insert(header.segment, segment);
+            survey.segments.insert(header.segment, segment);
         }
-        Ok((found, newest))
+        survey.checkpoints.sort_by(|a, b| b.cmp(a));
+        survey.checkpoints.dedup();
+        for named in &survey.checkpoints {
+            survey.stated = survey.stated.max(named.sequence);
+            self.segments.next_segment = self.segments.next_segment.max(named.segment + 1);
+        }
+        if survey.segments.is_empty() && !survey.damaged_headers.is_empty() {
+            let files = survey.damaged_headers.join(", ");
+            return Err(OpenError::Headers { log, files });
+        }
+        Ok(survey)
     }
 
     /// A live segment of a file, before it is known what it holds.

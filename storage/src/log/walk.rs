@@ -171,16 +171,14 @@ impl<'a> Walk<'a> {
         let mut found = Vec::new();
         let mut at = position;
         while at < self.file_bytes {
-            let mut step = unit;
             let bytes = self.bytes_at(io, at, unit)?;
             if BlockHeader::maybe(&bytes)
                 && let Ok((header, _)) = BlockHeader::decode(self.key, &bytes)
             {
                 found.push((at, header));
-                let length = u64::from(header.block_bytes).next_multiple_of(unit);
-                step = length.max(unit);
             }
-            at += step;
+            // Unit by unit: a block that lies where it does not belong may span others.
+            at += unit;
         }
         Ok(found)
     }

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use ringlog_storage::io::sim::Faults;
+use ringlog_storage::log::SeededBug;
 use ringlog_tests::sim::{Failure, Outcome, Settings, run};
 
 /// A thread's runs take and give back megabytes for each life of a log.
@@ -30,9 +31,15 @@ struct Arguments {
     /// Most steps in a life.
     #[arg(long, default_value_t = 300)]
     steps: u32,
-    /// Power cuts only: no failing or short writes.
+    /// What goes wrong.
+    #[arg(long, value_enum, default_value_t = Profile::Failing)]
+    faults: Profile,
+    /// The same as `--faults power`.
     #[arg(long)]
     power_cuts_only: bool,
+    /// A mistake the log is told to make: the run should fail.
+    #[arg(long, value_parser = bug)]
+    bug: Option<SeededBug>,
     /// Threads that share the seeds; default: one for each core.
     #[arg(long)]
     threads: Option<NonZero<usize>>,
@@ -41,21 +48,60 @@ struct Arguments {
     trace: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Profile {
+    /// The power goes at any operation.
+    Power,
+    /// And writes, flushes and reads fail, and the disk is full.
+    Failing,
+    /// The power goes; writes are lost and go astray without a word, and bits rot.
+    Silent,
+    /// The same, ten times as often.
+    Rotten,
+    /// What fails and what lies, together.
+    All,
+}
+
+impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Profile::Power => "power",
+            Profile::Failing => "failing",
+            Profile::Silent => "silent",
+            Profile::Rotten => "rotten",
+            Profile::All => "all",
+        }
+    }
+}
+
+impl Arguments {
+    fn profile(&self) -> Profile {
+        if self.power_cuts_only {
+            Profile::Power
+        } else {
+            self.faults
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let Some((first, end)) = range(&arguments.seeds) else {
         eprintln!("--seeds {}: not of the form FIRST..END", arguments.seeds);
         return ExitCode::from(2);
     };
-    let faults = if arguments.power_cuts_only {
-        Faults::power_cuts_only()
-    } else {
-        Settings::failing_disk()
+    let faults = match arguments.profile() {
+        Profile::Power => Faults::power_cuts_only(),
+        Profile::Failing => Settings::failing_disk(),
+        Profile::Silent => Settings::silent_corruption(),
+        Profile::Rotten => Settings::rotten_disk(),
+        Profile::All => Settings::everything(),
     };
     let settings = Settings {
         lives: arguments.lives,
         steps: arguments.steps,
         faults,
+        bug: arguments.bug,
         trace: arguments.trace,
     };
     let cores = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
@@ -66,7 +112,10 @@ fn main() -> ExitCode {
         Ok(outcome) => total.add(&outcome),
         Err(failure) => {
             failed += 1;
-            println!("FAILED {failure}\n  replay: {}", replay(&failure, &arguments));
+            println!(
+                "FAILED {failure}\n  replay: {}",
+                replay(&failure, &arguments)
+            );
         }
     });
     let seconds = started.elapsed().as_secs_f64();
@@ -87,6 +136,14 @@ fn main() -> ExitCode {
         total.reads,
         total.operations
     );
+    if total.corruptions > 0 {
+        println!(
+            "{} silent corruptions: {} acknowledged groups and batches lost and reported, {} \
+             reads named damage, {} acknowledged groups lost with the end of the log, {} logs \
+             refused to open",
+            total.corruptions, total.reported, total.damaged_reads, total.silent, total.refused
+        );
+    }
     if failed == 0 {
         ExitCode::SUCCESS
     } else {
@@ -128,17 +185,25 @@ fn each_in_order(
     });
 }
 
+fn bug(name: &str) -> Result<SeededBug, String> {
+    let found = SeededBug::ALL.iter().find(|(known, _)| *known == name);
+    found.map(|(_, bug)| *bug).ok_or_else(|| {
+        let known = SeededBug::ALL.map(|(name, _)| name).join(", ");
+        format!("known are {known}")
+    })
+}
+
 fn replay(failure: &Failure, arguments: &Arguments) -> String {
     let Arguments { lives, steps, .. } = arguments;
     let (seed, next) = (failure.seed, failure.seed + 1);
-    let faults = if arguments.power_cuts_only {
-        " --power-cuts-only"
-    } else {
-        ""
-    };
+    let faults = arguments.profile().name();
+    let bug = SeededBug::ALL
+        .iter()
+        .find(|(_, bug)| Some(*bug) == arguments.bug);
+    let bug = bug.map_or(String::new(), |(name, _)| format!(" --bug {name}"));
     format!(
         "cargo run --release --bin sim -- --seeds {seed}..{next} --lives {lives} --steps \
-         {steps}{faults} --trace"
+         {steps} --faults {faults}{bug} --trace"
     )
 }
 
