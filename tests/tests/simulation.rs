@@ -121,3 +121,16 @@ fn mistakes_in_recognising_damage_are_caught() {
     caught(SeededBug::EndAtDamage, silent(), 0..30);
     caught(SeededBug::TrustHeaders, silent(), 0..30);
 }
+
+/// These two show only where corruptions meet, at a rate at which the log also names more than is
+/// damaged in some seeds: of the seeds here the log without the mistake passes each.
+#[test]
+fn mistakes_with_stray_blocks_and_broken_groups_are_caught() {
+    for (bug, seed) in [
+        (SeededBug::ServeStrayBlocks, 20),
+        (SeededBug::ApplyBrokenGroups, 40),
+    ] {
+        seeds([seed], Settings::rotten_disk());
+        caught(bug, Settings::rotten_disk(), seed..seed + 1);
+    }
+}

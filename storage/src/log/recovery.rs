@@ -317,21 +317,14 @@ impl<I: Io> Log<I> {
         tail: &mut Tail,
     ) -> std::io::Result<Option<Cursor>> {
         let behind = self.headers_behind(&survey.segments, cursor)?;
-        let stated = behind.iter().map(|(_, _, header)| header.durable).max();
-        let stated = stated.unwrap_or(Sequence::NONE).max(survey.stated);
-        if stated < cursor.expected || self.has_bug(SeededBug::EndAtDamage) {
-            self.discard(survey, &behind, report, tail);
-            return Ok(None);
-        }
         let next = behind
             .iter()
             .filter(|(_, _, header)| header.sequence > cursor.expected)
             // Of two lives that gave the same sequence, the later one is the log's.
-            .min_by_key(|(id, _, header)| (header.sequence, Reverse(*id)))
-            // Behind a missing block that nothing states to have been durable is nothing.
-            .filter(|(_, _, header)| header.sequence <= stated.next());
-        // The block itself may stand behind one that was found astray. Not so if it is behind its
-        // own successor: then it is astray, and what follows it there is not what follows it here.
+            .min_by_key(|(id, _, header)| (header.sequence, Reverse(*id)));
+        // The block itself may stand behind one that was found astray: the chain says that it is
+        // the next. Not so if it is behind its own successor: then it is astray, and what follows
+        // it there is not what follows it here.
         let itself = behind.iter().find(|(segment, position, header)| {
             header.sequence == cursor.expected
                 && header.previous == cursor.previous
@@ -345,6 +338,14 @@ impl<I: Io> Log<I> {
                 ..cursor
             }));
         }
+        let stated = behind.iter().map(|(_, _, header)| header.durable).max();
+        let stated = stated.unwrap_or(Sequence::NONE).max(survey.stated);
+        if stated < cursor.expected || self.has_bug(SeededBug::EndAtDamage) {
+            self.discard(survey, &behind, report, tail);
+            return Ok(None);
+        }
+        // Behind a missing block that nothing states to have been durable is nothing.
+        let next = next.filter(|(_, _, header)| header.sequence <= stated.next());
         if next.is_none() {
             let never = behind
                 .iter()
