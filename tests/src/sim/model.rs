@@ -186,15 +186,31 @@ impl Model {
                     _ if !missed && !batch.lost => found_lost.push(batch.clone()),
                     _ => {}
                 }
-                batch.lost |= missed || fate != Fate::Whole;
-                if fate == Fate::Damaged || !batch.lost {
+                let lost = batch.lost || missed || fate != Fate::Whole;
+                if fate == Fate::Damaged || !lost {
                     let base = batch.base;
                     if base > state.seen.end {
                         state.seen.skipped.push((state.seen.end, base));
                     }
                     state.seen.end = batch.end();
                 }
-                state.batches.push(batch.clone());
+                state.batches.push(Batch {
+                    lost,
+                    ..batch.clone()
+                });
+            }
+        }
+        // What was dropped lives again, whole, if the record that dropped it is lost one day.
+        let lost: BTreeSet<(u64, u64)> = self
+            .partitions
+            .values()
+            .flat_map(|state| &state.batches)
+            .filter(|batch| batch.lost)
+            .map(|batch| (batch.partition, batch.base))
+            .collect();
+        for effect in self.groups.iter_mut().flat_map(|group| &mut group.effects) {
+            if let Effect::Batch(batch) = effect {
+                batch.lost |= lost.contains(&(batch.partition, batch.base));
             }
         }
         // What is lost at the end of a partition is not there: its offsets are given again.
