@@ -254,7 +254,10 @@ fn round(seed: u64, kind: Kind, cleanly: bool) -> Outcome {
         let place = &finding.place;
         place.segment == Some(blow.file.segment) || place.file.as_ref() == Some(&blow.file.name)
     });
-    assert!(told, "fsck does not find it: {context}");
+    // A file that nothing names any more is known by the blocks that are missing with it; that
+    // their offsets are named is checked below.
+    let missed = kind == Kind::Delete && check.is_damaged();
+    assert!(told || missed, "fsck does not find it: {context}");
     let refused = |fault| check.damage().any(|finding| finding.fault == fault);
     rig.disk = SimDisk::from_image(seed, Faults::none(), image);
     let (mut log, report) = match rig.try_open() {

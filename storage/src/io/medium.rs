@@ -14,11 +14,15 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::random::Random;
 
 /// Files by name.
 pub type Image = BTreeMap<String, Vec<u8>>;
+
+/// What a power cut leaves. Most files of it are as they were, and are not copied.
+pub(super) type Left = BTreeMap<String, Rc<Vec<u8>>>;
 
 /// A file, apart from its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,8 +66,9 @@ pub(super) struct Medium {
 
 #[derive(Clone, Debug, Default)]
 struct File {
-    current: Vec<u8>,
-    durable: Vec<u8>,
+    /// One memory with `durable` until the first write.
+    current: Rc<Vec<u8>>,
+    durable: Rc<Vec<u8>>,
     changes: Vec<Change>,
 }
 
@@ -91,6 +96,14 @@ struct NameChange {
 impl Medium {
     /// A disk that durably holds `image`.
     pub(super) fn new(sector_bytes: u64, image: Image) -> Medium {
+        let shared = image
+            .into_iter()
+            .map(|(name, bytes)| (name, Rc::new(bytes)));
+        Medium::after(sector_bytes, shared.collect())
+    }
+
+    /// The disk that a power cut left.
+    pub(super) fn after(sector_bytes: u64, left: Left) -> Medium {
         let mut medium = Medium {
             sector_bytes,
             next_order: 0,
@@ -100,12 +113,12 @@ impl Medium {
             durable_names: BTreeMap::new(),
             name_changes: Vec::new(),
         };
-        for (name, bytes) in image {
+        for (name, bytes) in left {
             let inode = medium.add_file();
             medium.files.insert(
                 inode,
                 File {
-                    current: bytes.clone(),
+                    current: Rc::clone(&bytes),
                     durable: bytes,
                     changes: Vec::new(),
                 },
@@ -198,14 +211,15 @@ impl Medium {
         };
         if end > file.current.len() as u64 {
             let what = What::Length { bytes: end };
-            file.current.resize(end as usize, 0);
+            Rc::make_mut(&mut file.current).resize(end as usize, 0);
             file.changes.push(Change {
                 order,
                 what,
                 flushable: true,
             });
         }
-        file.current[offset as usize..end as usize].copy_from_slice(&bytes);
+        let current = Rc::make_mut(&mut file.current);
+        current[offset as usize..end as usize].copy_from_slice(&bytes);
         let change = Change {
             order,
             what: What::Write { offset, bytes },
@@ -242,7 +256,7 @@ impl Medium {
         if let Some(file) = self.files.get_mut(&inode)
             && file.current.len() as u64 != bytes
         {
-            resize(&mut file.current, bytes);
+            resize(Rc::make_mut(&mut file.current), bytes);
             let what = What::Length { bytes };
             file.changes.push(Change {
                 order,
@@ -275,7 +289,9 @@ impl Medium {
 
     /// What a read sees.
     pub(super) fn content(&self, inode: Inode) -> &[u8] {
-        self.files.get(&inode).map_or(&[], |file| &file.current)
+        self.files
+            .get(&inode)
+            .map_or(&[], |file| file.current.as_slice())
     }
 
     /// Names and lengths.
@@ -309,7 +325,7 @@ impl Medium {
         let content = |inode| {
             self.files
                 .get(inode)
-                .map_or(Vec::new(), |file| file.durable.clone())
+                .map_or(Vec::new(), |file| file.durable.to_vec())
         };
         self.durable_names
             .iter()
@@ -322,14 +338,14 @@ impl Medium {
         let Some(file) = self.find(name).and_then(|inode| self.files.get_mut(&inode)) else {
             return false;
         };
-        change(&mut file.current);
-        change(&mut file.durable);
+        change(Rc::make_mut(&mut file.current));
+        change(Rc::make_mut(&mut file.durable));
         true
     }
 
     /// What the power cut leaves, with `started` under way: all that is settled, and of the rest
     /// a random subset, sector by sector.
-    pub(super) fn after_power_cut(&self, started: &[Started], random: &mut Random) -> Image {
+    pub(super) fn after_power_cut(&self, started: &[Started], random: &mut Random) -> Left {
         // Between nothing, some and all of the cache: each tears in its own way.
         let kept = [0.0, 0.1, 0.5, 0.9, 1.0][random.within(0..5) as usize];
         let mut names = self.durable_names.clone();
@@ -350,7 +366,7 @@ impl Medium {
                 _ => {}
             }
         }
-        let mut image = Image::new();
+        let mut image = Left::new();
         for (name, inode) in names {
             let Some(file) = self.files.get(&inode) else {
                 continue;
@@ -359,7 +375,7 @@ impl Medium {
             let bytes = file.after_power_cut(under_way, self.sector_bytes, kept, random);
             image.insert(name, bytes);
         }
-        image.extend(empty_names.into_iter().map(|name| (name, Vec::new())));
+        image.extend(empty_names.into_iter().map(|name| (name, Rc::default())));
         image
     }
 
@@ -419,7 +435,7 @@ impl File {
             What::Write { offset, bytes } => *offset..*offset + bytes.len() as u64,
             What::Length { bytes } => *bytes..u64::MAX,
         };
-        apply(&mut self.durable, change.what);
+        apply(Rc::make_mut(&mut self.durable), change.what);
         let changes = std::mem::take(&mut self.changes);
         for other in changes {
             if other.order > change.order {
@@ -436,8 +452,8 @@ impl File {
         sector_bytes: u64,
         kept: f64,
         random: &mut Random,
-    ) -> Vec<u8> {
-        let mut bytes = self.durable.clone();
+    ) -> Rc<Vec<u8>> {
+        let mut bytes = Rc::clone(&self.durable);
         let changes = self
             .changes
             .iter()
@@ -450,7 +466,7 @@ impl File {
                 What::Length { .. } => {
                     lengths_kept = lengths_kept && random.chance(kept);
                     if lengths_kept {
-                        apply(&mut bytes, change);
+                        apply(Rc::make_mut(&mut bytes), change);
                     }
                 }
                 What::Write {
@@ -460,7 +476,7 @@ impl File {
                     for (from, sector) in sectors(offset, &written, sector_bytes) {
                         let end = from as usize + sector.len();
                         if random.chance(kept) && end <= bytes.len() {
-                            bytes[from as usize..end].copy_from_slice(sector);
+                            Rc::make_mut(&mut bytes)[from as usize..end].copy_from_slice(sector);
                         }
                     }
                 }

@@ -243,7 +243,12 @@ impl Recording {
         for number in 0..cut {
             replay.step(number);
         }
-        replay.medium.after_power_cut(&replay.under_way(), random)
+        let left = replay.medium.after_power_cut(&replay.under_way(), random);
+        drop(replay);
+        let files = left.into_iter();
+        files
+            .map(|(name, bytes)| (name, std::rc::Rc::unwrap_or_clone(bytes)))
+            .collect()
     }
 
     /// What surely survives a power cut after the first `cut` events.

@@ -19,11 +19,13 @@ use super::random::Random;
 use super::{Completion, Geometry, Io, Op, Token};
 use crate::buffer::Pool;
 pub use faults::{Faults, Injected, Injection};
+pub use ledger::Corrupted;
 use machine::{HandleId, Machine};
 pub use options::SimOptions;
 
 mod effect;
 mod faults;
+mod ledger;
 mod machine;
 mod options;
 
@@ -101,6 +103,13 @@ impl SimDisk {
     #[must_use]
     pub fn injected(&self) -> Vec<Injected> {
         self.machine.borrow().injected().to_vec()
+    }
+
+    /// Where content is not what was written: after lost and misdirected writes and rot, until
+    /// a later write to the same place is durable.
+    #[must_use]
+    pub fn corrupted(&self) -> Corrupted {
+        self.machine.borrow().ledger.all()
     }
 
     /// Moves the clocks; operations that end by then complete.

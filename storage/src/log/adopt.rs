@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use ringlog_types::Sequence;
 
 use super::block::Block;
-use super::index::{SegmentIndex, SegmentRange};
+use super::index::{SegmentIndex, SegmentRange, gaps};
 use super::report::{Damage, OpenError, RecoveryReport};
 use super::segments::Stage;
 use super::survey::{Found, place};
@@ -60,7 +60,11 @@ impl<I: Io> Log<I> {
             let file = found.get(&segment).ok_or_else(missing)?;
             let mut walk = Walk::new(segment, file.file, file.file_bytes, &file.key, self.unit);
             let read = walk.block_at(&mut self.submitter.io, position);
-            let read = read.map_err(|error| failed(error.to_string()))?;
+            let read = read.map_err(|cause| OpenError::Io {
+                log,
+                what: format!("reading the checkpoint at block {}", pointer.sequence),
+                cause,
+            })?;
             let (block, _, damaged) = match read {
                 Ok(read) if read.0.sequence == expected => read,
                 _ if parts > 0 && position > self.unit as u64 => {
@@ -112,6 +116,7 @@ impl<I: Io> Log<I> {
         }
         let anchor = manifest.anchor;
         for row in &manifest.segments {
+            self.segments.next_segment = self.segments.next_segment.max(row.segment + 1);
             for range in &row.ranges {
                 let state = self.partitions.entry(range.partition).or_default();
                 state.segments.push_back((range.first, row.segment));
@@ -221,9 +226,11 @@ impl<I: Io> Log<I> {
                 }
                 _ => {
                     let later = walk.headers_from(&mut self.submitter.io, at + self.unit as u64)?;
-                    let next = later.into_iter().find(|(position, header)| {
+                    let next = later.into_iter().filter(|(position, header)| {
                         header.sequence > expected && *position < row.data_end
                     });
+                    // Not the first that stands there: it may have gone astray.
+                    let next = next.min_by_key(|(_, header)| header.sequence);
                     let (position, end) = next
                         .map_or((row.data_end, row.last_sequence.next()), |n| {
                             (n.0, n.1.sequence)
@@ -268,18 +275,16 @@ impl<I: Io> Log<I> {
         report: &mut RecoveryReport,
     ) {
         let mut offsets = Vec::new();
-        for range in &row.ranges {
-            let blocks = index.partitions.get(&range.partition);
+        let Some(segment) = self.segments.live.get(&row.segment) else {
+            return;
+        };
+        for (partition, range) in &segment.index.partitions {
+            let blocks = index.partitions.get(partition);
             let blocks = blocks.map_or(&[][..], |range| &range.blocks);
-            let state = self.partitions.entry(range.partition).or_default();
-            let mut known = range.first.max(state.start);
-            let shown = blocks.iter().map(|block| (block.first, block.end));
-            for (first, end) in shown.chain([(range.end, range.end)]) {
-                if first > known {
-                    state.add_damage(known, first);
-                    offsets.push((range.partition, known.0, first.0));
-                }
-                known = known.max(end);
+            let state = self.partitions.entry(*partition).or_default();
+            for (first, end) in gaps(range, blocks, state.start) {
+                state.add_damage(first, end);
+                offsets.push((*partition, first.0, end.0));
             }
         }
         if offsets.is_empty() {

@@ -8,6 +8,9 @@ use std::rc::Rc;
 
 use super::block::Block;
 use super::index::SegmentIndex;
+use super::pending::OpenGroup;
+use super::report::{Damage, Gap};
+use super::seeded_bug::SeededBug;
 use super::{Entry, EntryKind, EntryMeta, Log, Machine};
 use crate::format::block_header::Group;
 use crate::format::entry_header::EntryHeader;
@@ -33,27 +36,59 @@ impl<I: Io> Log<I> {
         };
         match block.group {
             Group::Whole => {
-                self.open_group.clear();
+                self.end_open_group(block.epoch, machine);
                 self.apply_block(&block, machine, damaged);
             }
-            Group::Begin => self.open_group = vec![block],
+            Group::Begin => {
+                self.end_open_group(block.epoch, machine);
+                self.open_group.blocks.push((block, damaged.to_vec()));
+            }
             Group::Continue | Group::Commit => {
-                // A group that lost its beginning is not whole, and so does not exist.
-                let follows = self.open_group.last().is_some_and(|last| {
+                let follows = self.open_group.blocks.last().is_some_and(|(last, _)| {
                     last.group_first == block.group_first && last.sequence.next() == block.sequence
                 });
-                if !follows || !damaged.is_empty() {
-                    self.open_group.clear();
-                    return;
-                }
+                self.open_group.broken |= !follows;
                 let commit = block.group == Group::Commit;
-                self.open_group.push(block);
+                self.open_group.blocks.push((block, damaged.to_vec()));
                 if commit {
-                    for block in std::mem::take(&mut self.open_group) {
-                        self.apply_block(&block, machine, &[]);
-                    }
+                    self.commit_open_group(machine);
                 }
             }
+        }
+    }
+
+    /// A group without its last block is followed by something else. A life of the log ends
+    /// what it begins: within one, the last block is lost. Otherwise a crash came first, and the
+    /// group does not exist.
+    fn end_open_group(&mut self, epoch: u32, machine: &mut dyn Machine) {
+        let same_life = |(block, _): &(Rc<Block>, Vec<usize>)| block.epoch == epoch;
+        if self.open_group.broken && self.open_group.blocks.last().is_some_and(same_life) {
+            self.commit_open_group(machine);
+        }
+        self.open_group = OpenGroup::default();
+    }
+
+    /// A group is whole or not there: without one of its blocks, what the others hold of it is
+    /// lost as well, and named.
+    fn commit_open_group(&mut self, machine: &mut dyn Machine) {
+        let group = std::mem::take(&mut self.open_group);
+        for (block, damaged) in group.blocks {
+            if group.broken && !self.has_bug(SeededBug::ApplyBrokenGroups) {
+                self.lose_block(&block, machine);
+            } else {
+                self.apply_block(&block, machine, &damaged);
+            }
+        }
+    }
+
+    fn lose_block(&mut self, block: &Rc<Block>, machine: &mut dyn Machine) {
+        for header in &block.entries {
+            match header.meta.kind {
+                EntryKind::Records => self.index_records(block, header, true),
+                EntryKind::Machine => {}
+                _ => continue,
+            }
+            machine.apply_damaged(&header.meta);
         }
     }
 
@@ -89,16 +124,30 @@ impl<I: Io> Log<I> {
         let state = self.partitions.entry(meta.partition).or_default();
         if meta.base_offset > state.end {
             // Offsets are dense: what is missing was in a block that is damaged.
+            let (first, end) = (state.end, meta.base_offset);
             tracing::error!(
-                log = %self.id, partition = %meta.partition, first = %state.end,
-                end = %meta.base_offset, "damaged offsets (end exclusive)"
+                log = %self.id, partition = %meta.partition, %first, %end,
+                "damaged offsets (end exclusive)"
             );
-            state.add_damage(state.end, meta.base_offset);
+            state.add_damage(first, end);
             self.stats.damaged_ranges += 1;
+            self.gaps.push(Gap {
+                before: block.sequence,
+                partition: meta.partition,
+                first,
+                end,
+            });
         }
         if lost {
             state.add_damage(meta.base_offset, meta.end_offset());
             self.stats.damaged_ranges += 1;
+            self.lost_entries.push(Damage {
+                segment: block.segment,
+                position: block.position,
+                first: block.sequence,
+                end: block.sequence.next(),
+                offsets: vec![(meta.partition, meta.base_offset.0, meta.end_offset().0)],
+            });
         }
         state.end = state.end.max(meta.end_offset());
         let Some(segment) = self.segments.live.get_mut(&block.segment) else {

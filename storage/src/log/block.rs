@@ -23,6 +23,8 @@ pub(super) struct Block {
     pub group: Group,
     /// First block of the group.
     pub group_first: Sequence,
+    /// The life of the log that wrote it.
+    pub epoch: u32,
     /// Its entries.
     pub entries: Vec<EntryHeader>,
     /// Its bytes: start within the block, and memory. In order, without gaps.

@@ -20,6 +20,7 @@ use super::block::Block;
 use super::builder::{OpenBlock, Statement};
 use super::frame::{FRAME_HEADROOM_BYTES, FrameEntry};
 use super::pending::{InFlight, WriteState};
+use super::seeded_bug::SeededBug;
 use super::segments::Segments;
 use super::work::Work;
 use super::{AppendError, EntryKind, EntryMeta, FlushMethod, Log, Machine};
@@ -427,7 +428,8 @@ impl<I: Io> Log<I> {
         self.mark_due = entry_count > 0;
         let file = segment.file;
         let bufs: Vec<Buf> = laid.extents.iter().map(|(_, buf)| buf.clone()).collect();
-        let durable = self.config.flush == FlushMethod::DsyncEachWrite;
+        let durable =
+            self.config.flush == FlushMethod::DsyncEachWrite && !self.has_bug(SeededBug::SkipFlush);
         let write = Op::Write {
             file,
             offset: position,
@@ -452,13 +454,18 @@ impl<I: Io> Log<I> {
                 checksum: laid.checksum,
                 group: open.group,
                 group_first: open.group_first,
+                epoch: self.epoch,
                 entries: laid.entries,
                 extents: laid.extents,
             }),
             file,
             payload_bytes: open.payload_bytes,
             submitted_at: now,
-            state: WriteState::Writing,
+            state: if self.has_bug(SeededBug::AckEarly) {
+                WriteState::Durable
+            } else {
+                WriteState::Writing
+            },
         });
         Some(bytes)
     }
@@ -501,6 +508,11 @@ impl<I: Io> Log<I> {
             let done = self.in_flight.pop_front().expect("it was just seen");
             self.settle(done, machine);
         }
+        if self.has_bug(SeededBug::AckOutOfOrder) {
+            let durable = |block: &&InFlight| block.state == WriteState::Durable;
+            let last = self.in_flight.iter().rfind(durable);
+            self.durable = last.map_or(self.durable, |block| block.block.sequence);
+        }
         if self.failure.is_none() {
             if self.bytes_since_checkpoint >= self.config.checkpoint_bytes {
                 self.start_checkpoint(machine);
@@ -516,9 +528,17 @@ impl<I: Io> Log<I> {
             Work::Block(sequence) => self.block_written(sequence, completion.result),
             Work::Flush(file, upto) => self.flushed(file, upto, completion.result),
             Work::SegmentHeader(segment) => match whole(completion.result, self.unit) {
-                Ok(()) => self.segments.header_done(segment),
+                Ok(()) => self.segments.check_header(&mut self.submitter, segment),
                 Err(cause) => self.fail(format!("writing a segment's header: {cause}")),
             },
+            Work::SegmentHeaderCheck(segment) => {
+                let checked = self
+                    .segments
+                    .header_read(&mut self.submitter, segment, completion);
+                if let Err(cause) = checked {
+                    self.fail(format!("reading a new segment's header back: {cause}"));
+                }
+            }
             Work::Footer(segment) => self.footer_written(segment, completion.result),
             Work::Trailer(segment) => self.trailer_written(segment, completion.result),
             Work::Making => self.segments.made(&mut self.submitter, completion),
@@ -530,7 +550,7 @@ impl<I: Io> Log<I> {
                 self.block_read(segment, position, expected_bytes, completion);
             }
             Work::FooterRead(segment) => self.footer_read(segment, completion),
-            Work::SegmentRead(segment) => self.segment_read(segment, completion),
+            Work::Rescan(segment) => self.rescanned(segment, completion),
             Work::Housekeeping(what) => {
                 if let Err(error) = completion.result {
                     tracing::warn!(log = %self.id, %error, "{what} failed");
@@ -545,12 +565,18 @@ impl<I: Io> Log<I> {
             .iter()
             .position(|b| b.block.sequence == sequence)
         else {
+            if self.has_bug(SeededBug::AckEarly) {
+                return;
+            }
             unreachable!("a block stays in flight until its write completed");
         };
         let block = &mut self.in_flight[at];
         match whole(result, block.block.bytes) {
             Ok(()) => {
                 block.state = match self.config.flush {
+                    _ if self.config.seeded_bug == Some(SeededBug::SkipFlush) => {
+                        WriteState::Durable
+                    }
                     FlushMethod::DsyncEachWrite => WriteState::Durable,
                     FlushMethod::FlushAfterWrites => WriteState::Written,
                 };
@@ -596,9 +622,8 @@ impl<I: Io> Log<I> {
     /// A block joined the durable prefix.
     fn settle(&mut self, done: InFlight, machine: &mut dyn Machine) {
         let block = done.block;
-        debug_assert_eq!(
-            block.sequence,
-            self.durable.next(),
+        debug_assert!(
+            block.sequence == self.durable.next() || self.has_bug(SeededBug::AckOutOfOrder),
             "durable moves one block at a time"
         );
         self.durable = block.sequence;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::seeded_bug::SeededBug;
+
 /// How written blocks become durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum FlushMethod {
@@ -45,6 +47,9 @@ pub struct LogConfig {
     pub reserve_bytes: u64,
     /// Rows of the index kept in memory for sealed segments; older ones are read from footers.
     pub index_rows: usize,
+    /// A mistake to make, for the simulator to find.
+    #[doc(hidden)]
+    pub seeded_bug: Option<SeededBug>,
 }
 
 impl Default for LogConfig {
@@ -65,6 +70,7 @@ impl Default for LogConfig {
             idle_mark_after: Duration::from_millis(50),
             reserve_bytes: 16 << 20,
             index_rows: 64 << 10,
+            seeded_bug: None,
         }
     }
 }

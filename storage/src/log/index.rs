@@ -95,6 +95,25 @@ impl SegmentIndex {
     }
 }
 
+/// The offsets at or above `start` that a partition spans in a segment and that none of `blocks`
+/// shows.
+pub(super) fn gaps(
+    range: &SegmentRange,
+    blocks: &[BlockRef],
+    start: Offset,
+) -> Vec<(Offset, Offset)> {
+    let mut gaps = Vec::new();
+    let mut known = range.first.max(start);
+    let shown = blocks.iter().map(|block| (block.first, block.end));
+    for (first, end) in shown.chain([(range.end, range.end)]) {
+        if first > known {
+            gaps.push((known, first));
+        }
+        known = known.max(end);
+    }
+    gaps
+}
+
 /// A footer read back: rows sorted by partition and offset.
 #[derive(Debug)]
 pub(super) struct Footer {

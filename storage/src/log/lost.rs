@@ -2,6 +2,8 @@
 //! are called damaged: from the block's own entry table where only its header fails, and from the
 //! footer of a sealed segment.
 
+use std::collections::BTreeSet;
+
 use ringlog_types::PartitionId;
 
 use super::survey::{Found, place};
@@ -12,7 +14,8 @@ use crate::io::Io;
 
 impl<I: Io> Log<I> {
     /// Takes the offsets of the records that stood in a segment from `from` to before `to`, as
-    /// far as they can be told, and marks them damaged. Returns them.
+    /// far as they can be told, and marks them damaged, but for what begins at positions where
+    /// blocks stand. Returns them.
     ///
     /// # Errors
     /// The device's own.
@@ -21,11 +24,12 @@ impl<I: Io> Log<I> {
         segment: u64,
         file: &Found,
         (from, to): (u64, u64),
+        standing: &BTreeSet<u64>,
         machine: &mut dyn Machine,
     ) -> std::io::Result<Vec<(PartitionId, u64, u64)>> {
         let mut walk = Walk::new(segment, file.file, file.file_bytes, &file.key, self.unit);
         let mut metas = walk.salvage_at(&mut self.submitter.io, from)?;
-        metas.extend(self.footer_metas(file, (from, to))?);
+        metas.extend(self.footer_metas(file, (from, to), standing)?);
         metas.retain(|meta| meta.kind == EntryKind::Records);
         metas.sort_by_key(|meta| (meta.partition, meta.base_offset));
         let mut named = Vec::new();
@@ -37,7 +41,12 @@ impl<I: Io> Log<I> {
             }
             state.add_damage(first, end);
             state.end = end;
-            machine.apply_damaged(&meta);
+            // The two overlap: what is told of each is what is new in it.
+            machine.apply_damaged(&EntryMeta {
+                base_offset: first,
+                count: u32::try_from(end.0 - first.0).unwrap_or(u32::MAX),
+                ..meta
+            });
             named.push((meta.partition, first.0, end.0));
         }
         Ok(named)
@@ -48,6 +57,7 @@ impl<I: Io> Log<I> {
         &mut self,
         file: &Found,
         (from, to): (u64, u64),
+        standing: &BTreeSet<u64>,
     ) -> std::io::Result<Vec<EntryMeta>> {
         let Some(trailer) = &file.trailer else {
             return Ok(Vec::new());
@@ -62,7 +72,7 @@ impl<I: Io> Log<I> {
         let unit = self.unit as u64;
         let lost = rows.unwrap_or_default().into_iter().filter(|(_, row)| {
             let position = u64::from(row.position_units) * unit;
-            from <= position && position < to
+            from <= position && position < to && !standing.contains(&position)
         });
         Ok(lost
             .map(|(partition, row)| EntryMeta {

@@ -6,7 +6,7 @@
 //! | `builder` | the block that gathers |
 //! | `commit` | from append to durable: the pipeline and its rule |
 //! | `segments` | segment files and their pool |
-//! | `index`, `cache`, `read`, `reindex` | finding and reading |
+//! | `index`, `cache`, `read`, `rescan` | finding and reading |
 //! | `apply` | what a durable block changes |
 //! | `seal` | footers, trailers, closing |
 //! | `checkpoint` | writing the state of everything |
@@ -30,9 +30,10 @@ mod lost;
 mod pending;
 mod read;
 mod recovery;
-mod reindex;
 mod report;
+mod rescan;
 mod seal;
+mod seeded_bug;
 mod segments;
 mod stats;
 mod survey;
@@ -54,6 +55,8 @@ pub use crate::format::entry_header::{EntryKind, EntryMeta};
 pub use config::{FlushMethod, LogConfig};
 pub use frame::{FRAME_HEADROOM_BYTES, FrameEntry};
 pub use report::{Damage, OpenError, RecoveryReport};
+#[doc(hidden)]
+pub use seeded_bug::SeededBug;
 pub use stats::{Histogram, Stats};
 
 /// A committed entry, as replay and the live path show it to the machines.
@@ -172,7 +175,9 @@ pub struct Log<I: Io> {
 
     // Committed.
     anchor: Anchor,
-    open_group: Vec<Rc<block::Block>>,
+    open_group: pending::OpenGroup,
+    gaps: Vec<report::Gap>,
+    lost_entries: Vec<Damage>,
     partitions: index::Partitions,
     resident_rows: usize,
     cache: cache::Cache,
@@ -185,6 +190,7 @@ pub struct Log<I: Io> {
     reads_done: u64,
     block_reads: HashMap<(u64, u64), ()>,
     footer_reads: HashMap<u64, ()>,
+    rescans: HashMap<u64, pending::Rescan>,
     footers: VecDeque<(u64, Rc<index::Footer>)>,
     read_failures: HashMap<(u64, u64), String>,
 }
@@ -221,7 +227,9 @@ impl<I: Io> Log<I> {
                 end_position: 0,
                 checksum: 0,
             },
-            open_group: Vec::new(),
+            open_group: pending::OpenGroup::default(),
+            gaps: Vec::new(),
+            lost_entries: Vec::new(),
             partitions: HashMap::new(),
             resident_rows: 0,
             cache: cache::Cache::new(config.cache_bytes, config.cold_cache_bytes),
@@ -232,10 +240,15 @@ impl<I: Io> Log<I> {
             reads_done: 0,
             block_reads: HashMap::new(),
             footer_reads: HashMap::new(),
+            rescans: HashMap::new(),
             footers: VecDeque::new(),
             read_failures: HashMap::new(),
             config,
         }
+    }
+
+    fn has_bug(&self, bug: SeededBug) -> bool {
+        self.config.seeded_bug == Some(bug)
     }
 
     /// Whose log it is.

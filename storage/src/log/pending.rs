@@ -1,12 +1,14 @@
-//! What is on its way to being durable: blocks in flight, and a checkpoint whose blocks are
-//! among them.
+//! What is on its way to being durable or whole: blocks in flight, a checkpoint whose blocks are
+//! among them, a group whose last block has not come, and a segment that is read again.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use ringlog_types::Sequence;
 
 use super::block::Block;
+use crate::format::entry_header::EntryHeader;
 use crate::format::segment_header::CheckpointPointer;
 use crate::io::FileId;
 
@@ -30,6 +32,16 @@ pub(super) struct InFlight {
     pub state: WriteState,
 }
 
+/// A group that spans blocks, until the block that commits it.
+#[derive(Debug, Default)]
+pub(super) struct OpenGroup {
+    /// Its blocks so far, each with the entries whose bytes are lost.
+    pub blocks: Vec<(Rc<Block>, Vec<usize>)>,
+    /// One of its blocks is lost: what it held is damaged once it is certain that it was
+    /// committed.
+    pub broken: bool,
+}
+
 /// A checkpoint on its way to being durable.
 #[derive(Debug)]
 pub(super) struct PendingCheckpoint {
@@ -37,4 +49,14 @@ pub(super) struct PendingCheckpoint {
     pub last_sequence: Sequence,
     pub parts_left: usize,
     pub anchor_segment: u64,
+}
+
+/// How far a segment has been read again, because its footer is damaged.
+#[derive(Debug)]
+pub(super) struct Rescan {
+    pub at: u64,
+    /// Enough to hold the block at `at` whole.
+    pub window_bytes: u64,
+    /// Position, length and entries of the blocks found.
+    pub blocks: BTreeMap<Sequence, (u64, u32, Vec<EntryHeader>)>,
 }

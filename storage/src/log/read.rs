@@ -11,7 +11,8 @@ use std::rc::Rc;
 use ringlog_types::{Offset, PartitionId};
 
 use super::block::Block;
-use super::index::Footer;
+use super::index::{Footer, gaps};
+use super::seeded_bug::SeededBug;
 use super::segments::FooterPlace;
 use super::work::Work;
 use super::{EntryKind, Log, Read};
@@ -291,7 +292,18 @@ impl<I: Io> Log<I> {
                 &key,
                 self.unit,
             ) {
-                Ok((block, damaged)) => {
+                Ok((block, mut damaged)) => {
+                    if self.has_bug(SeededBug::IgnoreChecksums) {
+                        damaged.clear();
+                    }
+                    if !self.is_indexed(&block) {
+                        // Bytes of the log that do not belong here: a write went astray. Of
+                        // what was not asked for nothing is said: whoever asks finds out.
+                        if at == 0 {
+                            self.name_unreadable(segment, position, "another block stands there");
+                        }
+                        break;
+                    }
                     let next = at + block.bytes;
                     for number in damaged {
                         let meta = block.entries[number].meta;
@@ -300,46 +312,73 @@ impl<I: Io> Log<I> {
                                 .then_some((meta.base_offset, meta.end_offset()))
                         });
                     }
-                    // Whole, and perhaps not the block that belongs here.
-                    self.add_read_damage(segment, here, |partition, row| {
-                        let mut entries = block.entries.iter().map(|entry| &entry.meta);
-                        let begins = entries.any(|meta| {
-                            meta.kind == EntryKind::Records
-                                && (meta.partition, meta.base_offset) == (partition, row.first)
-                        });
-                        (!begins).then_some((row.first, row.end))
-                    });
                     self.cache.keep_cold(Rc::new(block));
                     at = next;
                 }
                 // Behind the block asked for may lie anything: what is cut is not damage.
                 Err(_) if at >= expected_bytes => break,
                 Err(fault) => {
-                    tracing::error!(
-                        log = %self.id, segment, position = here, %fault,
-                        "a block of a sealed or active segment is damaged: \
-                         its offsets are named to readers and never served"
-                    );
-                    let named =
-                        self.add_read_damage(segment, here, |_, row| Some((row.first, row.end)));
-                    if named == 0 {
-                        // Its rows are not in memory any more: whoever asked is told at least.
-                        self.read_failures
-                            .insert((segment, here), fault.to_string());
-                    }
+                    self.name_unreadable(segment, position, &fault.to_string());
                     break;
                 }
             }
         }
     }
 
-    /// Remembers as damaged what `lost` says of the rows of a block. Returns how many ranges.
+    /// Whether a block holds what the index says of its place. Where the rows are not in memory
+    /// nothing can be said, and the block is not taken: the next call reads them first.
+    fn is_indexed(&self, block: &Block) -> bool {
+        if self.has_bug(SeededBug::ServeStrayBlocks) {
+            return true;
+        }
+        let index = &self.segments.live[&block.segment].index;
+        let footer = self.footers.iter().find(|(id, _)| *id == block.segment);
+        let units = (block.position / self.unit as u64) as u32;
+        let holds = |partition: PartitionId, row: &BlockRef| {
+            let entries = block.entries.iter().map(|entry| entry.meta);
+            let records = entries
+                .filter(|meta| meta.kind == EntryKind::Records && meta.partition == partition);
+            let (mut first, mut end) = (Offset(u64::MAX), Offset::ZERO);
+            for meta in records {
+                (first, end) = (first.min(meta.base_offset), end.max(meta.end_offset()));
+            }
+            (first, end) == (row.first, row.end)
+        };
+        if index.resident {
+            let mut partitions = index.partitions.iter();
+            return partitions.all(|(partition, range)| {
+                let rows = &range.blocks;
+                let at = rows.partition_point(|row| row.position_units < units);
+                rows.get(at)
+                    .is_none_or(|row| row.position_units != units || holds(*partition, row))
+            });
+        }
+        footer.is_some_and(|(_, footer)| {
+            let mut here = footer
+                .rows()
+                .iter()
+                .filter(|(_, row)| row.position_units == units);
+            here.all(|(partition, row)| holds(*partition, row))
+        })
+    }
+
+    /// A block that was durable is not there: all it held is damage.
+    fn name_unreadable(&mut self, segment: u64, position: u64, fault: &str) {
+        tracing::error!(
+            log = %self.id, segment, position, fault,
+            "a block of a sealed or active segment is damaged: \
+             its offsets are named to readers and never served"
+        );
+        self.add_read_damage(segment, position, |_, row| Some((row.first, row.end)));
+    }
+
+    /// Remembers as damaged what `lost` says of the rows of a block.
     fn add_read_damage(
         &mut self,
         segment: u64,
         position: u64,
         lost: impl Fn(PartitionId, &BlockRef) -> Option<(Offset, Offset)>,
-    ) -> usize {
+    ) {
         let unit = self.unit as u64;
         let here = |row: &BlockRef| u64::from(row.position_units) * unit == position;
         let mut ranges = Vec::new();
@@ -353,7 +392,6 @@ impl<I: Io> Log<I> {
             let rows = footer.rows().iter().filter(|(_, row)| here(row));
             ranges.extend(rows.filter_map(|(at, row)| Some((*at, lost(*at, row)?))));
         }
-        let count = ranges.len();
         for (partition, (first, end)) in ranges {
             tracing::error!(
                 log = %self.id, %partition, %first, %end, segment, position,
@@ -364,7 +402,6 @@ impl<I: Io> Log<I> {
                 self.stats.damaged_ranges += 1;
             }
         }
-        count
     }
 
     pub(super) fn footer_read(&mut self, segment: u64, completion: Completion) {
@@ -375,29 +412,42 @@ impl<I: Io> Log<I> {
         };
         from.reads -= 1;
         let place = from.footer.expect("a footer that was read has a place");
-        let rows = completion
-            .result
-            .map_err(|error| error.to_string())
-            .and_then(|read| {
-                let buf = completion.buf.as_deref().unwrap_or_default();
-                let bytes = buf[..read.min(buf.len())].get(..place.bytes as usize);
-                let bytes = bytes.ok_or_else(|| format!("{read} of {} bytes", place.bytes))?;
-                if from.key.checksum(bytes) != place.checksum {
-                    return Err("its checksum fails".to_owned());
-                }
-                footer::decode_rows(bytes).map_err(|error| error.to_string())
-            });
-        match rows {
-            Ok(rows) => self.keep_footer(segment, Footer::new(rows)),
-            Err(cause) => {
-                let cause = format!("reading the footer of segment {segment}: {cause}");
+        let read = match completion.result {
+            Ok(read) => read,
+            Err(error) => {
+                let cause = format!("reading the footer of segment {segment}: {error}");
                 tracing::error!(log = %self.id, "{cause}");
-                if self.submit_reindex(segment) {
-                    self.footer_reads.insert(segment, ());
-                } else {
-                    self.read_failures.insert((segment, 0), cause);
-                }
+                self.read_failures.insert((segment, 0), cause);
+                return;
             }
+        };
+        let buf = completion.buf.as_deref().unwrap_or_default();
+        let bytes = buf[..read.min(buf.len())].get(..place.bytes as usize);
+        let bytes = bytes.filter(|bytes| from.key.checksum(bytes) == place.checksum);
+        match bytes.and_then(|bytes| footer::decode_rows(bytes).ok()) {
+            Some(rows) if self.covers(segment, &rows) => {
+                self.keep_footer(segment, Footer::new(rows));
+            }
+            _ => self.rebuild_footer(segment),
+        }
+    }
+
+    /// Whether a footer has all that the segment is known to hold. It lacks what was dead when
+    /// it was written, and that lives again if the record that ended it is lost.
+    fn covers(&self, segment: u64, rows: &[(PartitionId, BlockRef)]) -> bool {
+        let mut live = self.segments.live[&segment].index.partitions.iter();
+        live.all(|(partition, range)| {
+            let rows = rows.iter().filter(|(of, _)| of == partition);
+            let rows: Vec<BlockRef> = rows.map(|(_, row)| *row).collect();
+            let start = self.partitions.get(partition).map(|state| state.start);
+            gaps(range, &rows, start.unwrap_or_default()).is_empty()
+        })
+    }
+
+    pub(super) fn keep_footer(&mut self, segment: u64, footer: Footer) {
+        self.footers.push_back((segment, Rc::new(footer)));
+        if self.footers.len() > FOOTERS_KEPT {
+            self.footers.pop_front();
         }
     }
 
@@ -502,6 +552,7 @@ pub(super) fn decode(
         checksum: layout.checksum,
         group: layout.header.group,
         group_first: layout.header.group_first,
+        epoch: layout.header.epoch,
         entries: layout.entries,
         extents: vec![(0, buf.slice(whole))],
     };

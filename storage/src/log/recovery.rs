@@ -9,25 +9,38 @@
 //! Invariant: nothing is served before what was kept is written again and flushed and the new segment's first
 //! block is durable.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringlog_types::{LogId, Sequence};
+use ringlog_types::{LogId, PartitionId, Sequence};
 
 use super::adopt::Cursor;
 use super::block::Block;
 use super::commit::whole;
 use super::config::LogConfig;
 use super::report::{Damage, OpenError, RecoveryReport};
+use super::seeded_bug::SeededBug;
 use super::segments::{FreeFile, Stage};
 use super::survey::{Found, Survey, place};
 use super::walk::{Walk, run};
 use super::{EntryKind, Log, Machine};
 use crate::buffer::Buf;
 use crate::format::block_header::BlockHeader;
-use crate::format::manifest::Anchor;
+use crate::format::manifest::{Anchor, Manifest};
+use crate::format::segment_header::CheckpointPointer;
 use crate::io::{FileId, Io, Op};
+
+/// What is done about the end of the log before it serves.
+#[derive(Debug, Default)]
+struct Tail {
+    kept: VecDeque<TailBlock>,
+    /// Headers of the blocks that are not part of the log.
+    discarded: Vec<(FileId, u64)>,
+    /// The first block of the log that was durable and is lost whole.
+    lost: Option<Sequence>,
+}
 
 /// A block that was kept although nothing states that it was durable. It is written again, as
 /// it stands: after a flush that failed a later one that succeeds vouches for nothing the first
@@ -59,13 +72,10 @@ impl<I: Io> Log<I> {
             cause,
         };
         let mut log = Log::new(io, id, config, 1);
-        let Survey {
-            found,
-            newest,
-            headless,
-        } = log.find_segments()?;
+        let survey = log.find_segments()?;
         let mut report = RecoveryReport {
-            segments: found.len(),
+            segments: survey.segments.len(),
+            damaged_headers: survey.damaged_headers.clone(),
             ..RecoveryReport::default()
         };
         let mut cursor = Cursor {
@@ -74,8 +84,8 @@ impl<I: Io> Log<I> {
             expected: Sequence(1),
             previous: 0,
         };
-        if let Some(pointer) = newest {
-            let (manifest, state) = log.load_checkpoint(&found, pointer)?;
+        let (checkpoint, unread) = log.newest_checkpoint(&survey)?;
+        if let Some((pointer, manifest, state)) = checkpoint {
             let refused = |cause| OpenError::Checkpoint {
                 log: id,
                 sequence: pointer.sequence,
@@ -86,16 +96,17 @@ impl<I: Io> Log<I> {
             machine.restore(&state).map_err(refused)?;
             report.from_checkpoint = true;
             cursor = log
-                .adopt_manifest(&found, &manifest, &mut report)
+                .adopt_manifest(&survey.segments, &manifest, &mut report)
                 .map_err(unreadable)?;
             log.checkpoint = Some(pointer);
             log.segments.named_checkpoint = Some(pointer.sequence);
             log.checkpoint_anchor_segment = manifest.anchor.segment;
         }
-        let mut tail = VecDeque::new();
-        log.replay(&found, cursor, machine, &mut report, &mut tail)
+        let start = cursor.expected;
+        let mut tail = Tail::default();
+        log.replay(&survey, cursor, machine, &mut report, &mut tail)
             .map_err(unreadable)?;
-        if let Some(file) = headless.get(report.segments_missing) {
+        if let Some(file) = survey.damaged_headers.get(report.segments_missing) {
             // Nothing shows a segment to be missing, so it may be the end of the log, with
             // offsets that would be given out again.
             let (file, what) = (file.clone(), "has a damaged header");
@@ -106,7 +117,7 @@ impl<I: Io> Log<I> {
             });
         }
         let last = log.segments.live.last_key_value();
-        if let Some(last) = last.and_then(|(id, _)| found.get(id))
+        if let Some(last) = last.and_then(|(id, _)| survey.segments.get(id))
             && last.is_cut_off
         {
             let (file, what) = (last.name.clone(), "is shorter than its header says");
@@ -116,8 +127,18 @@ impl<I: Io> Log<I> {
                 what,
             });
         }
-        log.forget_dead_damage(&mut report);
-        log.sort_out_files(found);
+        if let Some((sequence, error)) = unread {
+            // State that only the unreadable checkpoint covered may be in blocks that it let go.
+            let lost = |damage: &Damage| damage.offsets.is_empty() && damage.first >= start;
+            let mut lost = report.damage.iter().filter(|damage| lost(damage));
+            if tail.lost.is_some_and(|first| first < sequence)
+                || lost.any(|damage| damage.first < sequence)
+            {
+                return Err(error);
+            }
+        }
+        log.name_damage(&mut report);
+        log.sort_out_files(survey.segments);
         log.make_servable(machine, tail)?;
         report.end = log.durable;
         report.epoch = log.epoch;
@@ -125,21 +146,55 @@ impl<I: Io> Log<I> {
         Ok((log, report))
     }
 
+    /// The newest checkpoint that can be read; with it the sequence of the newest one and its
+    /// fault, if that is another.
+    #[expect(
+        clippy::type_complexity,
+        reason = "what is found and what is not, for the one caller"
+    )]
+    fn newest_checkpoint(
+        &mut self,
+        survey: &Survey,
+    ) -> Result<
+        (
+            Option<(CheckpointPointer, Manifest, Vec<u8>)>,
+            Option<(Sequence, OpenError)>,
+        ),
+        OpenError,
+    > {
+        let mut unread = None;
+        for pointer in &survey.checkpoints {
+            match self.load_checkpoint(&survey.segments, *pointer) {
+                Ok((manifest, state)) => return Ok((Some((*pointer, manifest, state)), unread)),
+                Err(error @ OpenError::Checkpoint { .. }) => {
+                    tracing::error!(log = %self.id, %error, "trying an older checkpoint");
+                    unread.get_or_insert((pointer.sequence, error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((None, unread))
+    }
+
     /// Walks from the cursor to the end of the log, applying every block.
     fn replay(
         &mut self,
-        found: &BTreeMap<u64, Found>,
+        survey: &Survey,
         mut cursor: Cursor,
         machine: &mut dyn Machine,
         report: &mut RecoveryReport,
-        tail: &mut VecDeque<TailBlock>,
+        tail: &mut Tail,
     ) -> std::io::Result<()> {
+        let found = &survey.segments;
+        let chain_counts = !self.has_bug(SeededBug::IgnoreChain);
+        let stale_counts = self.has_bug(SeededBug::AcceptStaleBlocks);
         let mut walk: Option<Walk<'_>> = None;
         loop {
             // The successor's word counts more than what lies behind the last block.
             let successor = found.range(cursor.segment + 1..).rev().find(|(_, next)| {
                 next.first_block.is_some_and(|first| {
-                    first.sequence == cursor.expected && first.previous == cursor.previous
+                    first.sequence == cursor.expected
+                        && (first.previous == cursor.previous || !chain_counts)
                 })
             });
             if let Some((segment, _)) = successor {
@@ -147,7 +202,7 @@ impl<I: Io> Log<I> {
             }
             let Some(file) = found.get(&cursor.segment) else {
                 // Before the first segment, or the anchor's is gone: only what comes later.
-                match self.resume_point(found, cursor, machine, report)? {
+                match self.resume_point(survey, cursor, machine, report, tail)? {
                     Some(next) => cursor = next,
                     None => return Ok(()),
                 }
@@ -161,34 +216,44 @@ impl<I: Io> Log<I> {
                 walk = Some(Walk::new(cursor.segment, file.file, bytes, key, self.unit));
             }
             let walk = walk.as_mut().expect("it was just made");
-            let read = walk.block_at(&mut self.submitter.io, cursor.position)?;
+            let mut read = walk.block_at(&mut self.submitter.io, cursor.position)?;
+            if self.has_bug(SeededBug::IgnoreChecksums)
+                && let Ok((_, _, damaged)) = &mut read
+            {
+                damaged.clear();
+            }
             let expected = |header: &BlockHeader| {
-                header.sequence == cursor.expected && header.previous == cursor.previous
+                let chained = header.previous == cursor.previous || !chain_counts;
+                header.sequence == cursor.expected && chained
+                    || header.sequence > cursor.expected && stale_counts
             };
             match read {
                 Ok((block, header, damaged))
                     if expected(&header)
-                        && (damaged.is_empty() || self.is_evident(found, cursor)?) =>
+                        && (damaged.is_empty() || self.is_evident(survey, cursor)?) =>
                 {
                     cursor.position += block.bytes as u64;
-                    cursor.expected = cursor.expected.next();
+                    cursor.expected = header.sequence.next();
                     cursor.previous = block.checksum;
-                    while tail
+                    let kept = &mut tail.kept;
+                    while kept
                         .front()
                         .is_some_and(|block| block.sequence <= header.durable)
                     {
-                        tail.pop_front();
+                        kept.pop_front();
                     }
-                    let bytes = block.extents.iter().map(|(_, buf)| buf.clone()).collect();
-                    tail.push_back(TailBlock {
-                        sequence: block.sequence,
-                        file: file.file,
-                        position: block.position,
-                        bytes,
-                    });
+                    if damaged.is_empty() {
+                        let bytes = block.extents.iter().map(|(_, buf)| buf.clone());
+                        kept.push_back(TailBlock {
+                            sequence: block.sequence,
+                            file: file.file,
+                            position: block.position,
+                            bytes: bytes.collect(),
+                        });
+                    }
                     self.accept(file, block, &damaged, machine, report);
                 }
-                _ => match self.resume_point(found, cursor, machine, report)? {
+                _ => match self.resume_point(survey, cursor, machine, report, tail)? {
                     Some(next) => cursor = next,
                     None => return Ok(()),
                 },
@@ -225,17 +290,14 @@ impl<I: Io> Log<I> {
         self.previous_checksum = block.checksum;
         report.blocks_replayed += 1;
         report.bytes_replayed += block.bytes as u64;
-        if !damaged.is_empty() {
-            let lost = damaged.iter().map(|number| &block.entries[*number].meta);
-            let lost = lost.filter(|meta| meta.kind == EntryKind::Records);
+        let kind = |number: &usize| block.entries[*number].meta.kind;
+        if damaged.iter().any(|n| kind(n) != EntryKind::Records) {
             report.damage.push(Damage {
                 segment: block.segment,
                 position: block.position,
                 first: block.sequence,
                 end: block.sequence.next(),
-                offsets: lost
-                    .map(|meta| (meta.partition, meta.base_offset.0, meta.end_offset().0))
-                    .collect(),
+                offsets: Vec::new(),
             });
         }
         self.commit_block(Rc::new(block), machine, damaged);
@@ -261,79 +323,89 @@ impl<I: Io> Log<I> {
         Ok(headers)
     }
 
-    /// Whether a later block states that the block at the cursor was durable.
-    fn is_evident(
-        &mut self,
-        found: &BTreeMap<u64, Found>,
-        cursor: Cursor,
-    ) -> std::io::Result<bool> {
-        let behind = self.headers_behind(found, cursor)?;
-        Ok(behind
-            .iter()
-            .any(|(_, _, header)| header.durable >= cursor.expected))
+    /// Whether a later block, a trailer or the name of a checkpoint states that the block at the cursor was durable.
+    fn is_evident(&mut self, survey: &Survey, cursor: Cursor) -> std::io::Result<bool> {
+        let behind = self.headers_behind(&survey.segments, cursor)?;
+        let mut stated = behind.iter().map(|(_, _, header)| header.durable);
+        Ok(survey.stated >= cursor.expected || stated.any(|at| at >= cursor.expected))
     }
 
     /// Where the walk goes on behind damage; `None` at the end of the log.
     fn resume_point(
         &mut self,
-        found: &BTreeMap<u64, Found>,
+        survey: &Survey,
         cursor: Cursor,
         machine: &mut dyn Machine,
         report: &mut RecoveryReport,
+        tail: &mut Tail,
     ) -> std::io::Result<Option<Cursor>> {
-        let behind = self.headers_behind(found, cursor)?;
-        let durable = behind.iter().map(|(_, _, header)| header.durable).max();
-        if durable.is_none_or(|durable| durable < cursor.expected) {
-            let tail = behind
-                .iter()
-                .map(|(_, _, header)| u64::from(header.block_bytes));
-            report.discarded_tail_bytes = tail.sum();
-            if report.discarded_tail_bytes > 0 {
-                let discarded = report.discarded_tail_bytes;
-                tracing::info!(
-                    log = %self.id, end = %self.durable,
-                    "discarded {discarded} bytes after mark {}: written, never known durable",
-                    self.durable
-                );
-            }
-            return Ok(None);
-        }
-        if let Some(moved) = self.moved_block(found, cursor, &behind)? {
-            return Ok(Some(moved));
-        }
+        let behind = self.headers_behind(&survey.segments, cursor)?;
         let next = behind
             .iter()
-            .filter(|(_, _, header)| header.sequence > cursor.expected);
-        let Some((segment, position, header)) = next.min_by_key(|(id, _, h)| (h.sequence, *id))
-        else {
+            .filter(|(_, _, header)| header.sequence > cursor.expected)
+            // Of two lives that gave the same sequence, the later one is the log's.
+            .min_by_key(|(id, _, header)| (header.sequence, Reverse(*id)));
+        // The block itself may stand elsewhere: it went astray, or stands behind one that did.
+        // The chain says that it is the next.
+        let itself = behind.iter().find(|(segment, position, header)| {
+            header.sequence == cursor.expected
+                && header.previous == cursor.previous
+                && (*segment, *position) != (cursor.segment, cursor.position)
+        });
+        if let Some((segment, position, _)) = itself {
+            return Ok(Some(Cursor {
+                segment: *segment,
+                position: *position,
+                ..cursor
+            }));
+        }
+        let stated = behind.iter().map(|(_, _, header)| header.durable).max();
+        let stated = stated.unwrap_or(Sequence::NONE).max(survey.stated);
+        if stated < cursor.expected || self.has_bug(SeededBug::EndAtDamage) {
+            self.discard(survey, &behind, report, tail);
             return Ok(None);
-        };
+        }
+        // Behind a missing block that nothing states to have been durable is nothing.
+        let next = next.filter(|(_, _, header)| header.sequence <= stated.next());
+        if next.is_none() {
+            let never = behind
+                .iter()
+                .filter(|(_, _, header)| header.sequence > stated);
+            let never: Vec<_> = never.copied().collect();
+            self.discard(survey, &never, report, tail);
+        }
+        let end = next.map_or(stated.next(), |(_, _, header)| header.sequence);
         tracing::error!(
             log = %self.id, segment = cursor.segment, position = cursor.position,
-            first = %cursor.expected, end = %header.sequence,
+            first = %cursor.expected, %end,
             "durable blocks are damaged: their offsets are reported and not served"
         );
-        report.segments_missing += usize::from(*segment != cursor.segment);
-        let to = if *segment == cursor.segment {
-            *position
-        } else {
-            u64::MAX
+        let elsewhere = next.filter(|(segment, _, _)| *segment != cursor.segment);
+        report.segments_missing += usize::from(elsewhere.is_some());
+        let to = match next {
+            Some((segment, position, _)) if *segment == cursor.segment => *position,
+            _ => u64::MAX,
         };
         let stretch = (cursor.position, to);
-        let offsets = match found.get(&cursor.segment) {
-            Some(file) => self.take_lost(cursor.segment, file, stretch, machine)?,
+        tail.lost.get_or_insert(cursor.expected);
+        let offsets = match survey.segments.get(&cursor.segment) {
+            Some(file) => {
+                let here = behind.iter().filter(|(id, _, _)| *id == cursor.segment);
+                let standing = here.map(|(_, position, _)| *position).collect();
+                self.take_lost(cursor.segment, file, stretch, &standing, machine)?
+            }
             None => Vec::new(),
         };
         report.damage.push(Damage {
             segment: cursor.segment,
             position: cursor.position,
             first: cursor.expected,
-            end: header.sequence,
+            end,
             offsets,
         });
-        self.open_group.clear();
-        self.durable = Sequence(header.sequence.0 - 1);
-        Ok(Some(Cursor {
+        self.open_group.broken = true;
+        self.durable = Sequence(end.0 - 1);
+        Ok(next.map(|(segment, position, header)| Cursor {
             segment: *segment,
             position: *position,
             expected: header.sequence,
@@ -341,50 +413,57 @@ impl<I: Io> Log<I> {
         }))
     }
 
-    /// The block that belongs at the cursor, whole, at another place.
-    fn moved_block(
+    /// Notes what lies behind the end of the log.
+    fn discard(
         &mut self,
-        found: &BTreeMap<u64, Found>,
-        cursor: Cursor,
+        survey: &Survey,
         behind: &[(u64, u64, BlockHeader)],
-    ) -> std::io::Result<Option<Cursor>> {
+        report: &mut RecoveryReport,
+        tail: &mut Tail,
+    ) {
         for (segment, position, header) in behind {
-            let follows = (header.sequence, header.previous) == (cursor.expected, cursor.previous);
-            if !follows || (*segment, *position) == (cursor.segment, cursor.position) {
-                continue;
-            }
-            let file = &found[segment];
-            let mut walk = Walk::new(*segment, file.file, file.file_bytes, &file.key, self.unit);
-            let read = walk.block_at(&mut self.submitter.io, *position)?;
-            if read.is_ok_and(|(_, _, damaged)| damaged.is_empty()) {
-                tracing::error!(
-                    log = %self.id, segment, position, block = %header.sequence,
-                    "a block stands where it was not written to; it is whole and is read there"
-                );
-                return Ok(Some(Cursor {
-                    segment: *segment,
-                    position: *position,
-                    ..cursor
-                }));
-            }
+            report.discarded_tail_bytes += u64::from(header.block_bytes);
+            tail.discarded
+                .push((survey.segments[segment].file, *position));
         }
-        Ok(None)
+        if !behind.is_empty() {
+            tracing::info!(
+                log = %self.id, end = %self.durable,
+                "discarded {} bytes after mark {}: written, never known durable",
+                report.discarded_tail_bytes, self.durable
+            );
+        }
     }
 
-    /// Damage to offsets that are dead by the end of the replay is none.
-    fn forget_dead_damage(&mut self, report: &mut RecoveryReport) {
+    /// Puts together what is known to be lost. Offsets that are dead by the end of the replay
+    /// are not.
+    fn name_damage(&mut self, report: &mut RecoveryReport) {
+        report.damage.append(&mut self.lost_entries);
+        let partitions = &self.partitions;
+        let live = |partition: PartitionId, first: u64, end: u64| {
+            let start = partitions.get(&partition)?.start.0;
+            (start < end).then_some((partition, first.max(start), end))
+        };
         for damage in &mut report.damage {
             let named = !damage.offsets.is_empty();
-            damage.offsets.retain_mut(|(partition, first, end)| {
-                let state = self.partitions.get(partition);
-                *first = state.map_or(*end, |state| state.start.0.max(*first));
-                first < end
-            });
+            let offsets = std::mem::take(&mut damage.offsets).into_iter();
+            damage.offsets = offsets
+                .filter_map(|(partition, first, end)| live(partition, first, end))
+                .collect();
             if named && damage.offsets.is_empty() {
                 damage.end = damage.first;
             }
         }
         report.damage.retain(|damage| damage.first < damage.end);
+        for gap in std::mem::take(&mut self.gaps) {
+            let Some(offsets) = live(gap.partition, gap.first.0, gap.end.0) else {
+                continue;
+            };
+            let before = report.damage.iter_mut().filter(|d| d.end <= gap.before);
+            if let Some(damage) = before.max_by_key(|damage| damage.end) {
+                damage.offsets.push(offsets);
+            }
+        }
         for damage in &report.damage {
             tracing::error!(log = %self.id, ?damage, "durable data is damaged");
         }
@@ -433,14 +512,12 @@ impl<I: Io> Log<I> {
     }
 
     /// Flushes what was kept, opens the new segment and writes its first block.
-    fn make_servable(
-        &mut self,
-        machine: &mut dyn Machine,
-        tail: VecDeque<TailBlock>,
-    ) -> Result<(), OpenError> {
+    fn make_servable(&mut self, machine: &mut dyn Machine, tail: Tail) -> Result<(), OpenError> {
         let log = self.id;
         let failed = |cause: String| OpenError::NotWritable { log, cause };
-        for block in tail {
+        self.erase(&tail.discarded).map_err(failed)?;
+        let flushes = !self.has_bug(SeededBug::ServeTailUnflushed);
+        for block in tail.kept.into_iter().filter(|_| flushes) {
             let bytes: usize = block.bytes.iter().map(|buf| buf.len()).sum();
             let write = Op::Write {
                 file: block.file,
@@ -458,12 +535,10 @@ impl<I: Io> Log<I> {
             .live
             .values()
             .filter(|s| s.stage == Stage::Open);
-        let files: Vec<FileId> = open.map(|segment| segment.file).collect();
-        for op in files
-            .into_iter()
-            .map(|file| Op::Flush { file })
-            .chain([Op::SyncDir])
-        {
+        let files = open.map(|segment| segment.file).filter(|_| flushes);
+        let flush = files.map(|file| Op::Flush { file }).collect::<Vec<_>>();
+        let sync = (!self.has_bug(SeededBug::ForgetDirectory)).then_some(Op::SyncDir);
+        for op in flush.into_iter().chain(sync) {
             let what = format!("{op:?}");
             run(&mut self.submitter.io, op)
                 .result
@@ -499,6 +574,25 @@ impl<I: Io> Log<I> {
         self.bytes_since_checkpoint = self.bytes_since_checkpoint.max(1);
         self.demote_old_segments();
         self.release_dead_segments();
+        Ok(())
+    }
+
+    /// Overwrites the headers of blocks that are not part of the log, so that they are not taken
+    /// for it when what comes to stand in their place is damaged one day.
+    fn erase(&mut self, headers: &[(FileId, u64)]) -> Result<(), String> {
+        for (file, offset) in headers.iter().rev() {
+            let mut zeros = self.alloc(self.unit).ok_or("no memory")?;
+            zeros.fill(0);
+            let write = Op::Write {
+                file: *file,
+                offset: *offset,
+                bufs: vec![zeros.freeze().slice(0..self.unit)],
+                durable: true,
+            };
+            let written = run(&mut self.submitter.io, write).result;
+            whole(written, self.unit)
+                .map_err(|cause| format!("erasing a discarded block: {cause}"))?;
+        }
         Ok(())
     }
 }

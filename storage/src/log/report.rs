@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use ringlog_types::{LogId, PartitionId, Sequence};
+use ringlog_types::{LogId, Offset, PartitionId, Sequence};
 
 use crate::format::FormatError;
 
@@ -55,10 +55,11 @@ pub enum OpenError {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// The newest checkpoint cannot be read.
+    /// The newest checkpoint cannot be read, nor can what led to it from an older one.
     #[error(
         "opening log {log}: the checkpoint at block {sequence} (segment {segment}, byte \
-         {position}) cannot be read: {cause}; restore the data directory from a copy"
+         {position}) cannot be read: {cause}; nor can all blocks since an older one; restore the \
+         data directory from a copy"
     )]
     Checkpoint {
         /// The log.
@@ -71,6 +72,17 @@ pub enum OpenError {
         position: u64,
         /// Why.
         cause: String,
+    },
+    /// Files are there that were segments, and none of their headers can be read.
+    #[error(
+        "opening log {log}: no segment header can be read ({files}); restore the data directory \
+         from a copy, or move the files away to begin an empty log"
+    )]
+    Headers {
+        /// The log.
+        log: LogId,
+        /// The files.
+        files: String,
     },
     /// The log could not be written: a new segment is needed before anything is served.
     #[error("opening log {log}: {cause}; free space or mend the device, then start again")]
@@ -93,8 +105,19 @@ pub struct Damage {
     pub first: Sequence,
     /// Behind the last block.
     pub end: Sequence,
-    /// Entries of partly readable blocks: partition, first offset, end offset.
+    /// What is known to be lost with them: partition, first offset, end offset. Of a block that
+    /// cannot be read at all it is what later blocks show to be missing.
     pub offsets: Vec<(PartitionId, u64, u64)>,
+}
+
+/// Offsets that are missing before a block: dense as they are, they were in blocks that are lost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gap {
+    /// The block that shows them missing.
+    pub before: Sequence,
+    pub partition: PartitionId,
+    pub first: Offset,
+    pub end: Offset,
 }
 
 /// What opening found and did.
@@ -117,6 +140,9 @@ pub struct RecoveryReport {
     pub damage: Vec<Damage>,
     /// Segments that a checkpoint or the chain of blocks misses; some of them may be dead.
     pub segments_missing: usize,
+    /// Files that were segments and whose header is damaged: what is in them cannot be read.
+    /// They are left as they are.
+    pub damaged_headers: Vec<String>,
     /// How often the log has been opened, this time included.
     pub epoch: u32,
     /// Time taken.
@@ -151,6 +177,9 @@ impl fmt::Display for RecoveryReport {
             for (partition, first, end) in &damage.offsets {
                 write!(f, ", partition {partition} offsets {first}..{end}")?;
             }
+        }
+        for name in &self.damaged_headers {
+            write!(f, "; DAMAGE: the header of {name} cannot be read")?;
         }
         Ok(())
     }

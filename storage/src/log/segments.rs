@@ -16,13 +16,14 @@ use ringlog_types::{LogId, Sequence};
 
 use super::config::LogConfig;
 use super::index::SegmentIndex;
+use super::seeded_bug::SeededBug;
 use super::stats::Stats;
 use super::work::{Submitter, Work};
 use crate::buffer::Buf;
 use crate::format::checksum::Key;
 use crate::format::footer;
 use crate::format::segment_header::{CheckpointPointer, SegmentHeader};
-use crate::format::segment_name::file_name;
+use crate::format::segment_name::{file_name, slot_of};
 use crate::io::{Completion, FileId, Io, Op};
 
 /// How far a segment is on its way to rest.
@@ -83,6 +84,8 @@ struct Opening {
     header: SegmentHeader,
     from: FreeFile,
     durable: bool,
+    /// Attempts to read it back that failed.
+    unread: u32,
 }
 
 #[derive(Debug)]
@@ -137,9 +140,11 @@ pub(super) struct Segments {
     segment_bytes: u64,
     pool_segments: usize,
     recycle_bytes: u64,
+    seeded_bug: Option<SeededBug>,
 }
 
 const PREWRITE_BYTES: usize = 1 << 20;
+const READ_BACK_ATTEMPTS: u32 = 5;
 
 impl Segments {
     pub fn new(log: LogId, unit: usize, config: &LogConfig) -> Segments {
@@ -159,6 +164,7 @@ impl Segments {
             segment_bytes: config.segment_bytes,
             pool_segments: config.pool_segments,
             recycle_bytes: config.recycle_bytes,
+            seeded_bug: config.seeded_bug,
         }
     }
 
@@ -250,7 +256,8 @@ impl Segments {
                 self.open(submitter, free, epoch, checkpoint);
             }
         }
-        let named = self.named_checkpoint == checkpoint.map(|newest| newest.sequence);
+        let named = self.named_checkpoint == checkpoint.map(|newest| newest.sequence)
+            || self.seeded_bug == Some(SeededBug::DropPredecessorEarly);
         while named
             && self.free.len() > self.pool_segments.max(1)
             && self.free.len() as u64 * self.segment_bytes > self.recycle_bytes
@@ -373,7 +380,11 @@ impl Segments {
         let header = SegmentHeader {
             log: self.log,
             segment,
-            nonce: submitter.io.entropy(),
+            nonce: match self.seeded_bug {
+                Some(SeededBug::ReuseNonce) => 7,
+                Some(SeededBug::AcceptStaleBlocks) => slot_of(&from.name).unwrap_or(0).into(),
+                _ => submitter.io.entropy(),
+            },
             segment_bytes: self.segment_bytes,
             unit_bytes: u32::try_from(self.unit).expect("a unit is a few KiB"),
             epoch,
@@ -395,13 +406,64 @@ impl Segments {
             header,
             from,
             durable: false,
+            unread: 0,
         });
     }
 
-    /// The next segment's header is durable.
-    pub fn header_done(&mut self, segment: u64) {
+    /// The next segment's header was written. Without it nothing in the segment can be read, so
+    /// it is read back before the segment takes a block: one small read for a segment, off the
+    /// commit path.
+    pub fn check_header<I: Io>(&mut self, submitter: &mut Submitter<I>, segment: u64) {
+        let Some(next) = &self.next else { return };
+        debug_assert_eq!(next.segment, segment, "one segment is opened at a time");
+        if self.seeded_bug == Some(SeededBug::TrustHeaders) {
+            self.header_done();
+            return;
+        }
+        match submitter.io.pool().alloc(self.unit as usize) {
+            Some(buf) => {
+                let (file, offset) = (next.from.file, 0);
+                let read = Op::Read { file, offset, buf };
+                submitter.submit(read, Work::SegmentHeaderCheck(segment));
+            }
+            None => self.header_done(),
+        }
+    }
+
+    /// The next segment's header was read back.
+    ///
+    /// # Errors
+    /// It is not what was written, or cannot be read.
+    pub fn header_read<I: Io>(
+        &mut self,
+        submitter: &mut Submitter<I>,
+        segment: u64,
+        completion: Completion,
+    ) -> Result<(), String> {
+        let Some(next) = &mut self.next else {
+            return Ok(());
+        };
+        if let Err(error) = completion.result {
+            next.unread += 1;
+            if next.unread == READ_BACK_ATTEMPTS {
+                return Err(error.to_string());
+            }
+            self.check_header(submitter, segment);
+            return Ok(());
+        }
+        let read = SegmentHeader::decode(completion.buf.as_deref().unwrap_or_default());
+        if read.as_ref() != Ok(&next.header) {
+            return Err(format!(
+                "it was written to {} and is not there ({read:?})",
+                next.from.name
+            ));
+        }
+        self.header_done();
+        Ok(())
+    }
+
+    fn header_done(&mut self) {
         if let Some(next) = &mut self.next {
-            debug_assert_eq!(next.segment, segment, "one segment is opened at a time");
             next.durable = true;
             self.named_checkpoint = next.header.checkpoint.map(|newest| newest.sequence);
         }
@@ -432,6 +494,16 @@ impl Segments {
                 let file = completion.file.expect("a successful open names its file");
                 self.reserve(submitter, name, file);
                 return;
+            }
+            Making::Reserving { name, file }
+                if self.seeded_bug == Some(SeededBug::ForgetDirectory) =>
+            {
+                Some(Making::Writing {
+                    name,
+                    file,
+                    to: 0,
+                    busy: false,
+                })
             }
             Making::Reserving { name, file } => {
                 submitter.submit(Op::SyncDir, Work::Making);
@@ -477,7 +549,8 @@ impl Segments {
     pub fn release_dead(&mut self, anchor_segment: u64) -> Vec<u64> {
         let dead = self.live.range(..anchor_segment).filter(|(_, segment)| {
             segment.stage == Stage::Sealed
-                && segment.index.partitions.is_empty()
+                && (segment.index.partitions.is_empty()
+                    || self.seeded_bug == Some(SeededBug::RecycleLiveSegments))
                 && segment.reads == 0
         });
         let dead: Vec<u64> = dead.map(|(id, _)| *id).collect();

@@ -17,6 +17,19 @@ use crate::format::trailer::Trailer;
 use crate::io::{FileId, Io, Op};
 use ringlog_types::{LogId, Sequence};
 
+/// What a log's directory holds.
+#[derive(Default)]
+pub(super) struct Survey {
+    /// Segments by their number.
+    pub segments: BTreeMap<u64, Found>,
+    /// Every checkpoint that a header or trailer names, newest first.
+    pub checkpoints: Vec<CheckpointPointer>,
+    /// The last block that a trailer or the name of a checkpoint states to have been durable.
+    pub stated: Sequence,
+    /// Files that were segments and have no readable header.
+    pub damaged_headers: Vec<String>,
+}
+
 /// A segment file with a valid header.
 pub(super) struct Found {
     pub name: String,
@@ -30,21 +43,10 @@ pub(super) struct Found {
     pub first_block: Option<BlockHeader>,
 }
 
-/// What a log's directory holds.
-#[derive(Default)]
-pub(super) struct Survey {
-    /// Segments by their numbers.
-    pub found: BTreeMap<u64, Found>,
-    /// The newest checkpoint that any of them names.
-    pub newest: Option<CheckpointPointer>,
-    /// Files with blocks that nobody can read, because the header with their nonce is damaged.
-    /// They are left as they are.
-    pub headless: Vec<String>,
-}
-
 impl<I: Io> Log<I> {
     /// Opens every segment file and reads headers, trailers and first blocks. Files that never
-    /// had a header become raw material.
+    /// had a header become raw material; a header that fails its check was whole once, because it
+    /// lies within a sector, and its file is left alone.
     pub(super) fn find_segments(&mut self) -> Result<Survey, OpenError> {
         let (log, unit) = (self.id, self.unit);
         let failed = |what: &str| {
@@ -94,9 +96,7 @@ impl<I: Io> Log<I> {
                         cause,
                     });
                 }
-                Err(_)
-                    if !BlockHeader::maybe(&first) || SegmentHeader::unproven(&head).is_none() =>
-                {
+                Err(_) if head.iter().all(|byte| *byte == 0) => {
                     // Never used, or a crash came while zeros were written ahead over a file
                     // that had been let go, of which any sectors may be left.
                     self.segments.short.push_back((name, file));
@@ -111,8 +111,11 @@ impl<I: Io> Log<I> {
                         header
                     }
                     None => {
-                        tracing::error!(%log, file = %name, "{cause}: no block in it can be read");
-                        survey.headless.push(name);
+                        tracing::error!(
+                            %log, file = %name,
+                            "{cause}: what it holds cannot be read; it is left as it is"
+                        );
+                        survey.damaged_headers.push(name);
                         continue;
                     }
                 },
@@ -142,10 +145,11 @@ impl<I: Io> Log<I> {
             let trailer = Trailer::decode(&key, &last).ok();
             let trailer = trailer.filter(|trailer| trailer.segment == header.segment);
             let first_block = BlockHeader::decode(&key, &first).ok();
-            survey.newest = survey
-                .newest
-                .max(header.checkpoint)
-                .max(trailer.and_then(|t| t.checkpoint));
+            let named = [header.checkpoint, trailer.and_then(|t| t.checkpoint)];
+            survey.checkpoints.extend(named.into_iter().flatten());
+            if let Some(trailer) = &trailer {
+                survey.stated = survey.stated.max(trailer.last_sequence);
+            }
             let first_block = first_block.map(|(header, _)| header);
             let segment = Found {
                 is_cut_off: trailer.is_none() && file_bytes < header.segment_bytes,
@@ -156,7 +160,17 @@ impl<I: Io> Log<I> {
                 trailer,
                 first_block,
             };
-            survey.found.insert(header.segment, segment);
+            survey.segments.insert(header.segment, segment);
+        }
+        survey.checkpoints.sort_by(|a, b| b.cmp(a));
+        survey.checkpoints.dedup();
+        for named in &survey.checkpoints {
+            survey.stated = survey.stated.max(named.sequence);
+            self.segments.next_segment = self.segments.next_segment.max(named.segment + 1);
+        }
+        if survey.segments.is_empty() && !survey.damaged_headers.is_empty() {
+            let files = survey.damaged_headers.join(", ");
+            return Err(OpenError::Headers { log, files });
         }
         Ok(survey)
     }

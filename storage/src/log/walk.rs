@@ -161,7 +161,8 @@ impl<'a> Walk<'a> {
         Ok(decoded.map(|(block, damaged)| (block, header, damaged)))
     }
 
-    /// The entries of a block whose header fails its check, where its table can be proven.
+    /// The entries of a block whose header fails its check, where its table can be proven. A
+    /// header that holds is another block's, which went astray: it says nothing of this one.
     ///
     /// # Errors
     /// The device's own.
@@ -171,7 +172,7 @@ impl<'a> Walk<'a> {
         position: u64,
     ) -> std::io::Result<Vec<EntryMeta>> {
         let head = self.bytes_at(io, position, self.unit as u64)?;
-        if BlockHeader::unproven(&head).is_none() {
+        if BlockHeader::unproven(&head).is_none() || BlockHeader::decode(self.key, &head).is_ok() {
             return Ok(Vec::new());
         }
         let bytes = self.bytes_at(io, position, SALVAGE_BYTES)?;
@@ -193,16 +194,14 @@ impl<'a> Walk<'a> {
         let mut found = Vec::new();
         let mut at = position;
         while at < self.file_bytes {
-            let mut step = unit;
             let bytes = self.bytes_at(io, at, unit)?;
             if BlockHeader::maybe(&bytes)
                 && let Ok((header, _)) = BlockHeader::decode(self.key, &bytes)
             {
                 found.push((at, header));
-                let length = u64::from(header.block_bytes).next_multiple_of(unit);
-                step = length.max(unit);
             }
-            at += step;
+            // Unit by unit: a block that lies where it does not belong may span others.
+            at += unit;
         }
         Ok(found)
     }

@@ -16,6 +16,8 @@ pub(super) enum Work {
     Flush(FileId, Sequence),
     /// The header of the next segment.
     SegmentHeader(u64),
+    /// The same, read back.
+    SegmentHeaderCheck(u64),
     /// The footer of a full segment.
     Footer(u64),
     /// The trailer behind a durable footer.
@@ -30,8 +32,8 @@ pub(super) enum Work {
     },
     /// A footer, for somebody who asked.
     FooterRead(u64),
-    /// All blocks of a segment, in place of its footer.
-    SegmentRead(u64),
+    /// A piece of a segment whose footer is damaged.
+    Rescan(u64),
     /// Housekeeping whose failure costs nothing but space: said in the log, then forgotten.
     Housekeeping(&'static str),
 }

@@ -1,13 +1,23 @@
-//! `sim`: runs the storage engine on a simulated disk under many seeds.
+//! `sim`: runs the storage engine on a simulated disk under many seeds, on every core.
 //!
-//! Prints seeds and operations per second; a failing seed prints the command that replays it.
+//! Each run is one thread's own and depends on its seed alone; what they print comes in the
+//! order of the seeds. A failing seed prints the command that replays it.
 
+use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::Instant;
 
 use clap::Parser;
 use ringlog_storage::io::sim::Faults;
-use ringlog_tests::sim::{Outcome, Settings, run};
+use ringlog_storage::log::SeededBug;
+use ringlog_tests::sim::{Failure, Outcome, Settings, run};
+
+/// A thread's runs take and give back megabytes for each life of a log.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Simulated crash recovery of the storage engine.
 #[derive(Debug, Parser)]
@@ -21,12 +31,57 @@ struct Arguments {
     /// Most steps in a life.
     #[arg(long, default_value_t = 300)]
     steps: u32,
-    /// Power cuts only: no failing or short writes.
+    /// What goes wrong.
+    #[arg(long, value_enum, default_value_t = Profile::Failing)]
+    faults: Profile,
+    /// The same as `--faults power`.
     #[arg(long)]
     power_cuts_only: bool,
+    /// A mistake the log is told to make: the run should fail.
+    #[arg(long, value_parser = bug)]
+    bug: Option<SeededBug>,
+    /// Threads that share the seeds; default: one for each core.
+    #[arg(long)]
+    threads: Option<NonZero<usize>>,
     /// Print every step.
     #[arg(long)]
     trace: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Profile {
+    /// The power goes at any operation.
+    Power,
+    /// And writes, flushes and reads fail, and the disk is full.
+    Failing,
+    /// The power goes; writes are lost and go astray without a word, and bits rot.
+    Silent,
+    /// The same, ten times as often.
+    Rotten,
+    /// What fails and what lies, together.
+    All,
+}
+
+impl Profile {
+    fn name(self) -> &'static str {
+        match self {
+            Profile::Power => "power",
+            Profile::Failing => "failing",
+            Profile::Silent => "silent",
+            Profile::Rotten => "rotten",
+            Profile::All => "all",
+        }
+    }
+}
+
+impl Arguments {
+    fn profile(&self) -> Profile {
+        if self.power_cuts_only {
+            Profile::Power
+        } else {
+            self.faults
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -35,60 +90,121 @@ fn main() -> ExitCode {
         eprintln!("--seeds {}: not of the form FIRST..END", arguments.seeds);
         return ExitCode::from(2);
     };
-    let faults = if arguments.power_cuts_only {
-        Faults::power_cuts_only()
-    } else {
-        Settings::failing_disk()
+    let faults = match arguments.profile() {
+        Profile::Power => Faults::power_cuts_only(),
+        Profile::Failing => Settings::failing_disk(),
+        Profile::Silent => Settings::silent_corruption(),
+        Profile::Rotten => Settings::rotten_disk(),
+        Profile::All => Settings::everything(),
     };
-    let (lives, steps, trace) = (arguments.lives, arguments.steps, arguments.trace);
     let settings = Settings {
-        lives,
-        steps,
+        lives: arguments.lives,
+        steps: arguments.steps,
         faults,
-        trace,
+        bug: arguments.bug,
+        trace: arguments.trace,
     };
+    let cores = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let threads = arguments.threads.unwrap_or_else(cores).get();
     let started = Instant::now();
-    let mut total = Outcome::default();
-    let mut failed = 0;
-    for seed in first..end {
-        match run(seed, &settings) {
-            Ok(outcome) => total.add(&outcome),
-            Err(failure) => {
-                failed += 1;
-                println!("FAILED {failure}");
-                let only = if arguments.power_cuts_only {
-                    " --power-cuts-only"
-                } else {
-                    ""
-                };
-                println!(
-                    "  replay: cargo run --release --bin sim -- --seeds {seed}..{} --lives {lives} \
-                     --steps {steps}{only} --trace",
-                    seed + 1
-                );
-            }
+    let (mut total, mut failed) = (Outcome::default(), 0);
+    each_in_order(first, end, threads, &settings, |result| match result {
+        Ok(outcome) => total.add(&outcome),
+        Err(failure) => {
+            failed += 1;
+            println!(
+                "FAILED {failure}\n  replay: {}",
+                replay(&failure, &arguments)
+            );
         }
-    }
+    });
     let seconds = started.elapsed().as_secs_f64();
     let seeds = end - first;
     println!(
-        "{} passed, {failed} failed: {:.1} seeds/s, {:.0} groups/s; {} groups appended, {} \
-         acknowledged, {} starts, {} power cuts, {} logs closed by a failure, {} reads checked",
+        "{} passed, {failed} failed: {:.1} seeds/s on {threads} threads, {:.0} disk operations \
+         per second, {:.0} groups/s; {} groups appended, {} acknowledged, {} starts, {} power \
+         cuts, {} logs closed by a failure, {} reads checked, {} disk operations",
         seeds - failed,
         seeds as f64 / seconds,
+        total.operations as f64 / seconds,
         total.groups as f64 / seconds,
         total.groups,
         total.acknowledged,
         total.starts,
         total.power_cuts,
         total.closed_by_failure,
-        total.reads
+        total.reads,
+        total.operations
     );
+    if total.corruptions > 0 {
+        println!(
+            "{} silent corruptions: {} acknowledged groups and batches lost and reported, {} \
+             reads named damage, {} acknowledged groups lost with the end of the log, {} logs \
+             refused to open",
+            total.corruptions, total.reported, total.damaged_reads, total.silent, total.refused
+        );
+    }
     if failed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Runs the seeds on `threads` threads and hands over what came of each, in their order.
+fn each_in_order(
+    first: u64,
+    end: u64,
+    threads: usize,
+    settings: &Settings,
+    mut take: impl FnMut(Result<Outcome, Failure>),
+) {
+    let next = AtomicU64::new(first);
+    let (done, results) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (next, done) = (&next, done.clone());
+            scope.spawn(move || {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end || done.send((seed, run(seed, settings))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(done);
+        let (mut early, mut due) = (BTreeMap::new(), first);
+        for (seed, result) in results {
+            early.insert(seed, result);
+            while let Some(result) = early.remove(&due) {
+                take(result);
+                due += 1;
+            }
+        }
+    });
+}
+
+fn bug(name: &str) -> Result<SeededBug, String> {
+    let found = SeededBug::ALL.iter().find(|(known, _)| *known == name);
+    found.map(|(_, bug)| *bug).ok_or_else(|| {
+        let known = SeededBug::ALL.map(|(name, _)| name).join(", ");
+        format!("known are {known}")
+    })
+}
+
+fn replay(failure: &Failure, arguments: &Arguments) -> String {
+    let Arguments { lives, steps, .. } = arguments;
+    let (seed, next) = (failure.seed, failure.seed + 1);
+    let faults = arguments.profile().name();
+    let bug = SeededBug::ALL
+        .iter()
+        .find(|(_, bug)| Some(*bug) == arguments.bug);
+    let bug = bug.map_or(String::new(), |(name, _)| format!(" --bug {name}"));
+    format!(
+        "cargo run --release --bin sim -- --seeds {seed}..{next} --lives {lives} --steps \
+         {steps} --faults {faults}{bug} --trace"
+    )
 }
 
 fn range(text: &str) -> Option<(u64, u64)> {

@@ -1,16 +1,22 @@
 //! A run: lives of a log on a simulated disk, and the checks between them.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::time::Duration;
 
 use ringlog_storage::io::Io;
-use ringlog_storage::io::sim::{Faults, SimDisk, SimIo};
-use ringlog_storage::log::{FlushMethod, Log, LogConfig};
+use ringlog_storage::io::medium::Image;
+use ringlog_storage::io::sim::{Faults, SimDisk, SimIo, SimOptions};
+use ringlog_storage::log::{FlushMethod, Log, LogConfig, OpenError, SeededBug};
 use ringlog_types::LogId;
 
 use super::machine::Witness;
 use super::random::Random;
+use super::watch::Watch;
 use super::workload::Workload;
+
+type Watched = Watch<SimIo>;
 
 /// What a run does.
 #[derive(Clone, Debug)]
@@ -21,6 +27,8 @@ pub struct Settings {
     pub steps: u32,
     /// What may go wrong with the disk.
     pub faults: Faults,
+    /// A mistake that the log is told to make.
+    pub bug: Option<SeededBug>,
     /// Print every step.
     pub trace: bool,
 }
@@ -40,6 +48,18 @@ pub struct Outcome {
     pub reads: u64,
     /// Power cuts.
     pub power_cuts: u64,
+    /// Operations of the disk.
+    pub operations: u64,
+    /// Things the disk did silently.
+    pub corruptions: u64,
+    /// Acknowledged groups and batches that were lost to them, and reported.
+    pub reported: u64,
+    /// Reads that named damage instead of serving it.
+    pub damaged_reads: u64,
+    /// Acknowledged groups that went silently with the end of the log.
+    pub silent: u64,
+    /// Runs that ended with a log that cannot be opened any more, for a reason it named.
+    pub refused: u64,
 }
 
 impl Settings {
@@ -54,6 +74,38 @@ impl Settings {
             disk_full: 0.002,
             stuck: 0.0002,
             ..Faults::power_cuts_only()
+        }
+    }
+
+    /// A disk that lies and forgets: writes that are lost or go astray in their file although
+    /// they were acknowledged, and bits that rot. It never says that anything failed.
+    pub fn silent_corruption() -> Faults {
+        Faults {
+            lost_write: 0.001,
+            misdirected_write: 0.001,
+            bit_rot: 0.02,
+            ..Faults::power_cuts_only()
+        }
+    }
+
+    /// The same, ten times as often: for what shows only where two such things meet.
+    pub fn rotten_disk() -> Faults {
+        Faults {
+            lost_write: 0.01,
+            misdirected_write: 0.01,
+            bit_rot: 0.2,
+            ..Faults::power_cuts_only()
+        }
+    }
+
+    /// All of it at once.
+    pub fn everything() -> Faults {
+        let silent = Settings::silent_corruption();
+        Faults {
+            lost_write: silent.lost_write,
+            misdirected_write: silent.misdirected_write,
+            bit_rot: silent.bit_rot,
+            ..Settings::failing_disk()
         }
     }
 
@@ -74,6 +126,12 @@ impl Outcome {
         self.closed_by_failure += other.closed_by_failure;
         self.reads += other.reads;
         self.power_cuts += other.power_cuts;
+        self.operations += other.operations;
+        self.corruptions += other.corruptions;
+        self.reported += other.reported;
+        self.damaged_reads += other.damaged_reads;
+        self.silent += other.silent;
+        self.refused += other.refused;
     }
 }
 
@@ -98,6 +156,8 @@ impl std::error::Error for Failure {}
 
 const SEGMENT_BYTES: u64 = 512 << 10;
 
+const ARENA_BYTES: usize = 4 << 20;
+
 struct Run<'a> {
     settings: &'a Settings,
     work: Workload,
@@ -111,8 +171,21 @@ struct Run<'a> {
 /// Runs a seed.
 ///
 /// # Errors
-/// The first promise found broken.
+/// The first promise found broken, or the assertion of the log that did not hold.
 pub fn run(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
+    let lived = catch_unwind(AssertUnwindSafe(|| run_lives(seed, settings)));
+    lived.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Failure {
+            seed,
+            life: 0,
+            what: format!("panicked: {}", text.unwrap_or("without a word")),
+        })
+    })
+}
+
+fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
     let mut random = Random::new(seed);
     let flush = match random.below(2) {
         0 => FlushMethod::DsyncEachWrite,
@@ -128,16 +201,23 @@ pub fn run(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
         flush,
         checkpoint_bytes: SEGMENT_BYTES / 2 + random.below(2 * SEGMENT_BYTES),
         cache_bytes: [0, 64 << 10, 1 << 20][random.below(3) as usize],
-        cold_cache_bytes: 128 << 10,
+        cold_cache_bytes: [128 << 10, 4 << 20][random.below(2) as usize],
         read_ahead_bytes: 64 << 10,
         idle_mark_after: Duration::from_millis(5),
         reserve_bytes: 64 << 10,
         index_rows: [0, 100, 10_000][random.below(3) as usize],
+        seeded_bug: settings.bug,
         ..LogConfig::default()
     };
+    let options = SimOptions {
+        // Half of the runs take memory from an arena, as the real engine does.
+        arena_bytes: [0, ARENA_BYTES][random.below(2) as usize],
+        ..SimOptions::default()
+    };
+    let faults = settings.faults.clone();
     let mut run = Run {
         settings,
-        disk: SimDisk::new(random.bits(), settings.faults.clone()),
+        disk: SimDisk::with(random.bits(), faults, Image::new(), options),
         work: Workload::new(random, settings.trace),
         outcome: Outcome::default(),
         config,
@@ -147,19 +227,31 @@ pub fn run(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
     for life in 0..settings.lives {
         let before = run.disk.injected().len();
         let lived = run.live(life);
+        let seen = run.work.seen.borrow().violation.clone();
+        let lived = seen.map_or(lived, Err);
         for injected in &run.disk.injected()[before..] {
             run.work.trace(|| format!("injected {injected}"));
         }
-        lived.map_err(|what| Failure { seed, life, what })?;
+        let ended = lived.map_err(|what| Failure { seed, life, what })?;
+        if ended {
+            run.outcome.refused += 1;
+            break;
+        }
     }
     run.outcome.groups = run.work.appended;
     run.outcome.acknowledged = run.work.acknowledged;
     run.outcome.reads = run.work.reads;
+    run.outcome.damaged_reads = run.work.damaged_reads;
+    run.outcome.operations = run.disk.operations();
+    let injected = run.disk.injected();
+    let silent = injected.iter().filter(|injected| injected.what.corrupts());
+    run.outcome.corruptions = silent.count() as u64;
     Ok(run.outcome)
 }
 
 impl Run<'_> {
-    fn live(&mut self, life: u32) -> Result<(), String> {
+    /// One life. Whether it was the last: the log cannot be opened any more.
+    fn live(&mut self, life: u32) -> Result<bool, String> {
         self.work.trace(|| format!("life {life}"));
         self.cut_armed = life > 0 && self.work.random.once_in(3);
         if self.cut_armed {
@@ -169,39 +261,41 @@ impl Run<'_> {
             self.disk.power_cut_after(operations);
         }
         self.work.reads_may_fail = self.settings.may_fail() || self.cut_armed;
+        self.work.disk_may_be_gone = self.cut_armed;
+        let injected = self.disk.injected().len();
         let mut witness = Witness::default();
-        let opened = Log::open(self.disk.io(), LogId(0), self.config.clone(), &mut witness);
+        let io = Watch::new(self.disk.io(), Rc::clone(&self.work.seen));
+        let opened = Log::open(io, LogId(0), self.config.clone(), &mut witness);
+        self.note_corruption();
         let (mut log, report) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                // A fault during recovery: the next start must find everything again.
                 self.work.trace(|| format!("not opened: {error}"));
-                if !self.settings.may_fail() && !self.cut_armed {
-                    return Err(format!("opening failed without a fault: {error}"));
-                }
+                let ended = self.refused(&error, injected)?;
                 self.end_of_life();
-                return Ok(());
+                return Ok(ended);
             }
         };
         self.outcome.starts += 1;
         self.work.trace(|| format!("opened: {report}"));
-        if !report.damage.is_empty() {
-            return Err(format!(
-                "damage was found where none was injected: {report}"
-            ));
-        }
-        self.work.check_start(&mut log, &mut witness)?;
+        let losses = self.work.check_start(&mut log, &mut witness, &report)?;
+        self.outcome.reported += losses.reported_groups + losses.reported_batches;
+        self.outcome.silent += losses.silent_groups;
+        let missed = witness.missed.len();
         let steps = self.work.random.below(u64::from(self.settings.steps)) + 1;
         for _ in 0..steps {
             self.step(&mut log, &mut witness)?;
+            if witness.missed.len() > missed {
+                return Err(format!("live: groups {:?} never came", witness.missed));
+            }
         }
         if self.work.random.once_in(4) && log.failure().is_none() {
             self.work.trace(|| "close".to_owned());
             match log.close(&mut witness) {
                 Ok(()) => {
                     let model = &mut self.work.model;
-                    let waiting = model.waiting.len() - model.acknowledged;
-                    model.acknowledged = model.waiting.len();
+                    let waiting = model.groups.len() - model.acknowledged;
+                    model.acknowledged = model.groups.len();
                     self.work.acknowledged += waiting as u64;
                 }
                 Err(cause) => self.work.trace(|| format!("close failed: {cause}")),
@@ -210,10 +304,40 @@ impl Run<'_> {
             drop(log);
         }
         self.end_of_life();
-        Ok(())
+        Ok(false)
+    }
+
+    /// The log did not open. Whether that is for good; an error if nothing explains it.
+    fn refused(&self, error: &OpenError, injected: usize) -> Result<bool, String> {
+        let seen = self.work.seen.borrow();
+        match error {
+            // Nothing was changed, and the next start may find everything again.
+            OpenError::Io { .. } | OpenError::NotWritable { .. } => {
+                let new = &self.disk.injected()[injected..];
+                let lied = new.iter().any(|injected| injected.what.corrupts());
+                if self.settings.may_fail() || self.cut_armed || lied {
+                    return Ok(false);
+                }
+            }
+            // The newest checkpoint was corrupted, and so was what it takes to do without.
+            OpenError::Checkpoint { sequence, .. } => {
+                let mut parts = seen.within(sequence.0..u64::MAX);
+                if parts.any(|(_, block)| block.holds_checkpoint() && block.is_hit()) {
+                    return Ok(true);
+                }
+            }
+            OpenError::Headers { .. } if !seen.corrupted_headers.is_empty() => return Ok(true),
+            // The corrupted header may be that of the newest segment: nothing says it is not.
+            OpenError::Unreadable { file, .. } if seen.corrupted_headers.contains(file) => {
+                return Ok(true);
+            }
+            _ => {}
+        }
+        Err(format!("opening failed without a fault: {error}"))
     }
 
     fn end_of_life(&mut self) {
+        self.note_corruption();
         if self.work.random.once_in(3) {
             self.work.trace(|| "kill".to_owned());
             self.disk.kill();
@@ -222,9 +346,14 @@ impl Run<'_> {
             self.outcome.power_cuts += 1;
             self.disk.power_cut();
         }
+        self.note_corruption();
     }
 
-    fn step(&mut self, log: &mut Log<SimIo>, witness: &mut Witness) -> Result<(), String> {
+    fn note_corruption(&self) {
+        self.work.seen.borrow_mut().note(&self.disk.corrupted());
+    }
+
+    fn step(&mut self, log: &mut Log<Watched>, witness: &mut Witness) -> Result<(), String> {
         match self.work.random.below(20) {
             0..=9 => self.work.append(log)?,
             10..=12 => log.submit(),
@@ -232,21 +361,22 @@ impl Run<'_> {
                 log.submit();
                 log.io_mut().wait(Duration::from_millis(2));
             }
-            16 => self.work.read_somewhere(log, witness)?,
+            16 => {
+                self.note_corruption();
+                self.work.read_somewhere(log, witness)?;
+            }
             17 => self.work.trim(log)?,
             18 if self.work.random.once_in(4) => self.work.drop_one(log)?,
             _ => log.io_mut().wait(Duration::from_millis(20)),
         }
         self.poll(log, witness);
-        if let Some((expected, found)) = witness.out_of_order {
-            return Err(format!(
-                "group {found} was applied live where {expected} was due"
-            ));
+        match &witness.out_of_order {
+            Some(what) => Err(format!("live: {what}")),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    fn poll(&mut self, log: &mut Log<SimIo>, witness: &mut Witness) {
+    fn poll(&mut self, log: &mut Log<Watched>, witness: &mut Witness) {
         let failed = log.failure().is_some();
         self.work.poll(log, witness);
         if !failed && log.failure().is_some() {

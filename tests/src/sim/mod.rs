@@ -5,11 +5,13 @@
 //!
 //! Invariant: a simulated run depends on its seed and its settings alone.
 
+mod check;
 mod life;
 mod machine;
 mod model;
 mod power_cut;
 mod random;
+mod watch;
 mod workload;
 
 pub use life::{Failure, Outcome, Settings, run};

@@ -1,26 +1,18 @@
 //! What must be true: every group appended, in order, how far they were acknowledged, and what
-//! the partitions look like after any prefix of them.
+//! the partitions look like after them, given what a machine says it missed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use ringlog_types::Sequence;
 
-use super::machine::{Witness, chain};
+use super::machine::{Fate, Seen, Witness, chain, digest};
 
 /// What a group does to one partition.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// A batch of `count` offsets.
-    Batch {
-        /// Which.
-        partition: u64,
-        /// First offset.
-        base: u64,
-        /// Offsets.
-        count: u32,
-        /// Its bytes.
-        payload: Vec<u8>,
-    },
+    /// A batch.
+    Batch(Batch),
     /// The partition starts at this offset.
     Start {
         /// Which.
@@ -35,11 +27,48 @@ pub enum Effect {
     },
 }
 
+/// A batch of records.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Its partition.
+    pub partition: u64,
+    /// First offset.
+    pub base: u64,
+    /// Offsets.
+    pub count: u32,
+    /// Its bytes.
+    pub payload: Rc<[u8]>,
+    /// Their digest.
+    digest: u64,
+    /// The block that commits it.
+    pub commit: Sequence,
+    /// Known to be lost: never served, and named.
+    pub lost: bool,
+}
+
+impl Batch {
+    /// A batch that is about to be appended.
+    pub fn new(partition: u64, base: u64, count: u32, payload: Vec<u8>) -> Batch {
+        Batch {
+            partition,
+            base,
+            count,
+            digest: digest(&payload),
+            payload: payload.into(),
+            commit: Sequence::NONE,
+            lost: false,
+        }
+    }
+
+    /// Behind its last offset.
+    pub fn end(&self) -> u64 {
+        self.base + u64::from(self.count)
+    }
+}
+
 /// One atomic group.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// Its number, from 1.
-    pub number: u64,
     /// The block that commits it.
     pub sequence: Sequence,
     /// What it does.
@@ -51,46 +80,53 @@ pub struct Group {
 pub struct Partition {
     /// First offset.
     pub start: u64,
-    /// Behind the last offset.
-    pub end: u64,
-    /// Chained hash of all batches ever.
-    pub hash: u64,
-    /// Batches in offset order: base offset, count, bytes.
-    pub batches: Vec<(u64, u32, Vec<u8>)>,
+    /// What a machine must have seen.
+    pub seen: Seen,
+    /// Batches in offset order, lost ones among them.
+    pub batches: Vec<Batch>,
+}
+
+impl Partition {
+    /// Behind the last offset: where the next batch begins.
+    pub fn end(&self) -> u64 {
+        self.seen.end.max(self.start)
+    }
 }
 
 /// The model.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Model {
+    /// Every group, by its number less one.
+    pub groups: Vec<Group>,
     /// Groups that are certain: they survived a start.
-    pub settled: u64,
+    pub settled: usize,
+    /// Groups that are certain or were acknowledged.
+    pub acknowledged: usize,
+    /// The last block the log said to be durable.
+    pub durable: Sequence,
+    /// Numbers of groups that are lost as a whole, as was found and reported.
+    pub missed: BTreeSet<u64>,
     /// The partitions after the settled groups.
     pub partitions: BTreeMap<u64, Partition>,
-    /// Groups appended in this life.
-    pub waiting: Vec<Group>,
-    /// Groups of this life that were acknowledged.
-    pub acknowledged: usize,
 }
 
 impl Model {
     /// The number of the next group.
     pub fn next_group(&self) -> u64 {
-        self.settled + self.waiting.len() as u64 + 1
+        self.groups.len() as u64 + 1
+    }
+
+    /// Groups appended in this life.
+    pub fn waiting(&self) -> &[Group] {
+        &self.groups[self.settled..]
     }
 
     /// The end of a partition with every group of this life.
     pub fn pending_end(&self, partition: u64) -> u64 {
-        let mut end = self.partitions.get(&partition).map_or(0, |p| p.end);
-        for effect in self.waiting.iter().flat_map(|group| &group.effects) {
+        let mut end = self.partitions.get(&partition).map_or(0, Partition::end);
+        for effect in self.waiting().iter().flat_map(|group| &group.effects) {
             match effect {
-                Effect::Batch {
-                    partition: p,
-                    base,
-                    count,
-                    ..
-                } if *p == partition => {
-                    end = base + u64::from(*count);
-                }
+                Effect::Batch(batch) if batch.partition == partition => end = batch.end(),
                 Effect::Dropped { partition: p } if *p == partition => end = 0,
                 _ => {}
             }
@@ -98,65 +134,124 @@ impl Model {
         end
     }
 
-    /// The log says everything up to `durable` is durable.
-    pub fn acknowledge(&mut self, durable: Sequence) {
-        let waiting = self.waiting[self.acknowledged..].iter();
-        self.acknowledged += waiting
+    /// A group was appended; `sequence` commits it.
+    pub fn append(&mut self, sequence: Sequence, mut effects: Vec<Effect>) {
+        for effect in &mut effects {
+            if let Effect::Batch(batch) = effect {
+                batch.commit = sequence;
+            }
+        }
+        self.groups.push(Group { sequence, effects });
+    }
+
+    /// The log says everything up to `durable` is durable. Returns how many groups that
+    /// acknowledges.
+    pub fn acknowledge(&mut self, durable: Sequence) -> u64 {
+        let waiting = self.groups[self.acknowledged..].iter();
+        let more = waiting
             .take_while(|group| group.sequence <= durable)
             .count();
+        self.acknowledged += more;
+        self.durable = durable;
+        more as u64
     }
 
-    /// A restart kept the groups up to number `last`: they are certain now, the rest is gone.
-    pub fn settle(&mut self, last: u64) {
-        for group in std::mem::take(&mut self.waiting) {
-            if group.number > last {
-                break;
-            }
-            self.settled = group.number;
-            for effect in group.effects {
-                self.apply(effect);
+    /// A restart kept what `witness` says: that is certain now, the rest is gone. Returns the
+    /// batches that are found lost without the machine having been told, while their group came.
+    pub fn settle(&mut self, witness: &Witness) -> Vec<Batch> {
+        self.groups.truncate(witness.last_group as usize);
+        self.settled = self.groups.len();
+        self.acknowledged = self.settled;
+        self.missed = numbers(&witness.missed).collect();
+        self.partitions.clear();
+        let mut found_lost = Vec::new();
+        for (number, group) in (1..).zip(&mut self.groups) {
+            let missed = self.missed.contains(&number);
+            for effect in &mut group.effects {
+                let Effect::Batch(batch) = effect else {
+                    if !missed {
+                        apply(&mut self.partitions, effect);
+                    }
+                    continue;
+                };
+                let state = self.partitions.entry(batch.partition).or_default();
+                let seen = witness.partitions.get(&batch.partition);
+                let fate = seen.map_or(Fate::Skipped, |seen| seen.fate(batch.base, batch.end()));
+                match fate {
+                    Fate::Damaged => state.seen.add_damaged(batch.base, batch.end()),
+                    // Whole, or of a partition that is dropped later on.
+                    Fate::Whole if !missed => {
+                        state.seen.hash = chain(state.seen.hash, batch.digest);
+                    }
+                    _ if !missed && !batch.lost => found_lost.push(batch.clone()),
+                    _ => {}
+                }
+                let lost = batch.lost || missed || fate != Fate::Whole;
+                if fate == Fate::Damaged || !lost {
+                    let base = batch.base;
+                    if base > state.seen.end {
+                        state.seen.skipped.push((state.seen.end, base));
+                    }
+                    state.seen.end = batch.end();
+                }
+                state.batches.push(Batch {
+                    lost,
+                    ..batch.clone()
+                });
             }
         }
-        self.acknowledged = 0;
+        // What was dropped lives again, whole, if the record that dropped it is lost one day.
+        let lost: BTreeSet<(u64, u64)> = self
+            .partitions
+            .values()
+            .flat_map(|state| &state.batches)
+            .filter(|batch| batch.lost)
+            .map(|batch| (batch.partition, batch.base))
+            .collect();
+        for effect in self.groups.iter_mut().flat_map(|group| &mut group.effects) {
+            if let Effect::Batch(batch) = effect {
+                batch.lost |= lost.contains(&(batch.partition, batch.base));
+            }
+        }
+        // What is lost at the end of a partition is not there: its offsets are given again.
+        let partitions = &self.partitions;
+        let there = |effect: &Effect| match effect {
+            Effect::Batch(batch) => {
+                let state = partitions.get(&batch.partition);
+                !batch.lost || state.is_some_and(|state| batch.base < state.end())
+            }
+            _ => true,
+        };
+        for group in &mut self.groups {
+            group.effects.retain(there);
+        }
+        for state in self.partitions.values_mut() {
+            let end = state.end();
+            state.batches.retain(|batch| batch.base < end);
+        }
+        self.partitions
+            .retain(|_, state| state.seen.end > 0 || state.start > 0);
+        found_lost.retain(|batch| self.partitions.contains_key(&batch.partition));
+        found_lost
     }
+}
 
-    fn apply(&mut self, effect: Effect) {
-        match effect {
-            Effect::Batch {
-                partition,
-                base,
-                count,
-                payload,
-            } => {
-                let state = self.partitions.entry(partition).or_default();
-                state.end = base + u64::from(count);
-                state.hash = chain(state.hash, &payload);
-                state.batches.push((base, count, payload));
-            }
-            Effect::Start { partition, offset } => {
-                let state = self.partitions.entry(partition).or_default();
-                state.start = state.start.max(offset);
-                let start = state.start;
-                state
-                    .batches
-                    .retain(|(base, count, _)| base + u64::from(*count) > start);
-            }
-            Effect::Dropped { partition } => {
-                self.partitions.remove(&partition);
-            }
+fn apply(partitions: &mut BTreeMap<u64, Partition>, effect: &Effect) {
+    match effect {
+        Effect::Batch(_) => {}
+        Effect::Start { partition, offset } => {
+            let state = partitions.entry(*partition).or_default();
+            state.start = state.start.max(*offset);
+            let start = state.start;
+            state.batches.retain(|batch| batch.end() > start);
+        }
+        Effect::Dropped { partition } => {
+            partitions.remove(partition);
         }
     }
+}
 
-    /// What a machine must have seen.
-    pub fn witness(&self) -> Witness {
-        let partitions = self.partitions.iter().filter(|(_, state)| state.end > 0);
-        Witness {
-            groups: self.settled,
-            last_group: self.settled,
-            out_of_order: None,
-            partitions: partitions
-                .map(|(p, state)| (*p, (state.end, state.hash)))
-                .collect(),
-        }
-    }
+/// The numbers in ranges.
+pub fn numbers(ranges: &[(u64, u64)]) -> impl Iterator<Item = u64> {
+    ranges.iter().flat_map(|(first, end)| *first..*end)
 }

@@ -1,18 +1,19 @@
-//! What a run asks of a log and what it checks: appends of every shape, trims, drops and reads
-//! against the model.
+//! What a run asks of a log: appends of every shape, trims, drops and reads. What must come of
+//! it stands in `model` and `check`.
 
-use std::time::Duration;
+use std::cell::RefCell;
+use std::rc::Rc;
 
-use ringlog_storage::buffer::Buf;
 use ringlog_storage::io::Io;
 use ringlog_storage::log::{
-    AppendError, EntryKind, EntryMeta, FRAME_HEADROOM_BYTES, FrameEntry, Log, Read,
+    AppendError, EntryKind, EntryMeta, FRAME_HEADROOM_BYTES, FrameEntry, Log,
 };
 use ringlog_types::{Offset, PartitionId, Sequence};
 
 use super::machine::Witness;
-use super::model::{Effect, Group, Model};
+use super::model::{Batch, Effect, Model};
 use super::random::Random;
+use super::watch::Seen;
 
 const PARTITIONS: u64 = 6;
 
@@ -31,8 +32,14 @@ pub struct Workload {
     pub reads: u64,
     /// Print every step.
     pub trace: bool,
+    /// Reads that named damage.
+    pub damaged_reads: u64,
     /// A read may fail: the disk does, or the power goes.
     pub reads_may_fail: bool,
+    /// The power may go at any operation.
+    pub disk_may_be_gone: bool,
+    /// What went to the disk.
+    pub seen: Rc<RefCell<Seen>>,
     next_partition: u64,
     partitions: Vec<u64>,
 }
@@ -47,7 +54,10 @@ impl Workload {
             acknowledged: 0,
             reads: 0,
             trace,
+            damaged_reads: 0,
             reads_may_fail: false,
+            disk_may_be_gone: false,
+            seen: Rc::default(),
             next_partition: PARTITIONS,
             partitions: (0..PARTITIONS).collect(),
         }
@@ -63,9 +73,7 @@ impl Workload {
     /// Takes completions and notes what is acknowledged with them.
     pub fn poll<I: Io>(&mut self, log: &mut Log<I>, witness: &mut Witness) {
         log.poll(witness);
-        let before = self.model.acknowledged;
-        self.model.acknowledge(log.durable());
-        self.acknowledged += (self.model.acknowledged - before) as u64;
+        self.acknowledged += self.model.acknowledge(log.durable());
     }
 
     /// Reads somewhere within what is there.
@@ -88,92 +96,52 @@ impl Workload {
         self.check_read(log, witness, partition, from, bytes)
     }
 
-    /// After a start: nothing acknowledged is lost, groups are whole, order is kept.
-    pub fn check_start<I: Io>(
-        &mut self,
-        log: &mut Log<I>,
-        witness: &mut Witness,
-    ) -> Result<(), String> {
-        if let Some((expected, found)) = witness.out_of_order {
-            return Err(format!(
-                "group {found} was applied where {expected} was due"
-            ));
-        }
-        let acknowledged = self.model.settled + self.model.acknowledged as u64;
-        let appended = self.model.next_group() - 1;
-        if witness.last_group < acknowledged {
-            let found = witness.last_group;
-            return Err(format!(
-                "group {acknowledged} was acknowledged, {found} is the last found"
-            ));
-        }
-        if witness.last_group > appended {
-            let found = witness.last_group;
-            return Err(format!("group {found} was found, {appended} were appended"));
-        }
-        self.model.settle(witness.last_group);
-        let expected = self.model.witness();
-        if *witness != expected {
-            return Err(format!(
-                "the machine holds {witness:?}, expected {expected:?}"
-            ));
-        }
-        for (partition, state) in &self.model.partitions {
-            let bounds = log.bounds(PartitionId(*partition));
-            if bounds != (Offset(state.start), Offset(state.end)) {
-                let (start, end) = (state.start, state.end);
-                return Err(format!(
-                    "partition {partition}: {bounds:?}, expected {start}..{end}"
-                ));
-            }
-        }
-        for partition in self.model.partitions.keys().copied().collect::<Vec<_>>() {
-            let from = self.model.partitions[&partition].start;
-            self.check_read(log, witness, partition, from, usize::MAX)?;
-        }
-        Ok(())
-    }
-
     fn pick(&mut self) -> u64 {
         let at = self.random.below(self.partitions.len() as u64) as usize;
         self.partitions[at]
     }
 
-    fn payload(&mut self) -> Vec<u8> {
+    fn payload(&mut self, large: bool) -> Vec<u8> {
         let length = match self.random.below(10) {
+            _ if large => 60_000 + self.random.below(40_000),
             0 => 40_000 + self.random.below(60_000),
             1..=3 => 4_000 + self.random.below(13_000),
             _ => 61 + self.random.below(600),
         };
-        let seed = self.random.bits();
-        (0..length)
-            .map(|at| (seed.wrapping_mul(at | 1) >> 32) as u8)
-            .collect()
+        let mut word = self.random.bits();
+        let words = (length as usize).div_ceil(8);
+        let mut payload = Vec::with_capacity(words * 8);
+        for _ in 0..words {
+            word = word.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            payload.extend_from_slice(&word.to_be_bytes());
+        }
+        payload.truncate(length as usize);
+        payload
     }
 
     /// Appends a group of batches, copied or by reference.
     pub fn append<I: Io>(&mut self, log: &mut Log<I>) -> Result<(), String> {
         let number = self.model.next_group();
         let by_reference = self.random.once_in(3);
-        let batches = match self.random.below(8) {
-            0 => 20,
-            1..=3 => 3,
-            _ => 1,
+        // One in 64 spans blocks: it is larger than a segment.
+        let (batches, large) = match self.random.below(64) {
+            0 => (9, true),
+            1..=8 => (20, false),
+            9..=31 => (3, false),
+            _ => (1, false),
         };
         let mut effects = Vec::new();
         let mut metas = Vec::new();
         for _ in 0..batches {
             let partition = self.pick();
-            let same = |effect: &&Effect| match effect {
-                Effect::Batch { partition: p, .. } => *p == partition,
-                _ => false,
+            let same = |effect: &Effect| match effect {
+                Effect::Batch(batch) if batch.partition == partition => Some(batch.end()),
+                _ => None,
             };
-            let base = match effects.iter().rev().find(same) {
-                Some(Effect::Batch { base, count, .. }) => base + u64::from(*count),
-                _ => self.model.pending_end(partition),
-            };
+            let base = effects.iter().rev().find_map(same);
+            let base = base.unwrap_or_else(|| self.model.pending_end(partition));
             let count = 1 + self.random.below(50) as u32;
-            let payload = self.payload();
+            let payload = self.payload(large);
             metas.push(EntryMeta {
                 partition: PartitionId(partition),
                 kind: EntryKind::Records,
@@ -182,16 +150,11 @@ impl Workload {
                 count,
                 max_timestamp: number as i64,
             });
-            effects.push(Effect::Batch {
-                partition,
-                base,
-                count,
-                payload,
-            });
+            effects.push(Effect::Batch(Batch::new(partition, base, count, payload)));
         }
         metas.push(group_meta(number));
         let payloads = effects.iter().map(|effect| match effect {
-            Effect::Batch { payload, .. } => payload.as_slice(),
+            Effect::Batch(batch) => &*batch.payload,
             _ => &[],
         });
         let payloads: Vec<&[u8]> = payloads.chain([&b"group"[..]]).collect();
@@ -217,7 +180,7 @@ impl Workload {
             |effect: &Effect| matches!(effect, Effect::Dropped { partition: p } if *p == partition);
         if self
             .model
-            .waiting
+            .waiting()
             .iter()
             .any(|group| group.effects.iter().any(gone))
         {
@@ -277,11 +240,7 @@ impl Workload {
                     )
                 });
                 self.appended += 1;
-                self.model.waiting.push(Group {
-                    number,
-                    sequence,
-                    effects,
-                });
+                self.model.append(sequence, effects);
                 Ok(())
             }
             Err(AppendError::Busy | AppendError::Full { .. } | AppendError::Closed { .. }) => {
@@ -289,89 +248,6 @@ impl Workload {
             }
             Err(error) => Err(format!("append was refused: {error}")),
         }
-    }
-
-    /// Reads from `from` to the end of what is durable (or `max_bytes`, once) and compares.
-    pub fn check_read<I: Io>(
-        &mut self,
-        log: &mut Log<I>,
-        witness: &mut Witness,
-        partition: u64,
-        from: u64,
-        max_bytes: usize,
-    ) -> Result<(), String> {
-        let mut at = from;
-        let mut patience = 10_000;
-        loop {
-            // A trim or drop may have been applied since the last round.
-            let (start, end) = log.bounds(PartitionId(partition));
-            at = at.max(start.0);
-            if at >= end.0 {
-                return Ok(());
-            }
-            match log.read(PartitionId(partition), Offset(at), max_bytes.min(200_000)) {
-                Read::Batches(found) => {
-                    self.reads += 1;
-                    at = self.compare(partition, at, &found)?;
-                    if max_bytes != usize::MAX {
-                        return Ok(());
-                    }
-                }
-                Read::Pending(ticket) => {
-                    while log.reads_done() <= ticket {
-                        log.submit();
-                        log.io_mut().wait(Duration::from_millis(10));
-                        self.poll(log, witness);
-                        patience -= 1;
-                        if patience == 0 {
-                            return Err(format!("a read of partition {partition} never ends"));
-                        }
-                    }
-                }
-                Read::Failed(_) if self.reads_may_fail => return Ok(()),
-                other => return Err(format!("reading partition {partition} at {at}: {other:?}")),
-            }
-        }
-    }
-
-    /// The batches must be the appended ones, whole, from the one that holds `at`.
-    fn compare(&self, partition: u64, at: u64, found: &[Buf]) -> Result<u64, String> {
-        let settled = self.model.partitions.get(&partition);
-        let settled = settled.into_iter().flat_map(|state| state.batches.iter());
-        let settled = settled.map(|(base, count, bytes)| (*base, *count, bytes.as_slice()));
-        let waiting = self.model.waiting.iter().flat_map(|group| &group.effects);
-        let waiting = waiting.filter_map(|effect| match effect {
-            Effect::Batch {
-                partition: p,
-                base,
-                count,
-                payload,
-            } if *p == partition => Some((*base, *count, payload.as_slice())),
-            _ => None,
-        });
-        let mut expected = settled
-            .chain(waiting)
-            .filter(|(base, count, _)| base + u64::from(*count) > at);
-        let mut next = at;
-        if found.is_empty() {
-            return Err(format!(
-                "partition {partition} at {at}: nothing read before the end"
-            ));
-        }
-        for bytes in found {
-            let Some((base, count, payload)) = expected.next() else {
-                return Err(format!(
-                    "partition {partition} at {next}: a batch nobody appended"
-                ));
-            };
-            if **bytes != *payload {
-                return Err(format!(
-                    "partition {partition} at {base}: other bytes than appended"
-                ));
-            }
-            next = base + u64::from(count);
-        }
-        Ok(next)
     }
 }
 

@@ -15,7 +15,7 @@ impl Machine {
         handle: HandleId,
         token: Token,
         op: Op,
-        accepted_at: Moment,
+        accepted_at: (Moment, u64),
     ) -> Completion {
         let done = |result| Completion {
             token,
@@ -62,7 +62,7 @@ impl Machine {
                     self.inject(Injection::DirectoryFlushError);
                     return done(Err(os_error(libc::EIO)));
                 }
-                self.medium.names_synced(accepted_at);
+                self.medium.names_synced(accepted_at.0);
                 done(Ok(0))
             }
             (Op::Close { .. }, Some((file, _))) => {
@@ -77,11 +77,13 @@ impl Machine {
             }
             (Op::Flush { .. }, Some((_, open))) => {
                 if self.random.chance(self.faults.flush_error) {
-                    self.medium.flush_failed(open.inode, accepted_at);
+                    self.medium.flush_failed(open.inode, accepted_at.0);
+                    self.ledger.forget_unflushed();
                     self.inject(Injection::FlushError { name: open.name });
                     return done(Err(os_error(libc::EIO)));
                 }
-                self.medium.flushed(open.inode, accepted_at);
+                self.medium.flushed(open.inode, accepted_at.0);
+                self.ledger.flushed(&open.name, accepted_at.1);
                 done(Ok(0))
             }
             (
@@ -173,7 +175,9 @@ impl Machine {
             });
             return Err(os_error(libc::EIO));
         }
+        let range = |from: u64| from..from + length;
         if self.random.chance(self.faults.lost_write) {
+            self.ledger.corrupted(&open.name, range(offset));
             self.inject(Injection::LostWrite {
                 name: name(),
                 offset,
@@ -207,7 +211,11 @@ impl Machine {
             let skip = u64::from(other >= offset / block_bytes);
             to = (other + skip).min(others) * block_bytes;
         }
-        if to != offset {
+        if to == offset {
+            self.ledger.written(&open.name, range(offset), durable);
+        } else {
+            self.ledger.corrupted(&open.name, range(offset));
+            self.ledger.corrupted(&open.name, range(to));
             self.inject(Injection::MisdirectedWrite {
                 name: name(),
                 offset,

@@ -14,11 +14,14 @@ use super::super::medium::{Inode, Medium, Moment, Started};
 use super::super::random::Random;
 use super::super::{Completion, FileId, Op, Token};
 use super::faults::{Faults, Injected, Injection};
+use super::ledger::Ledger;
 use super::options::SimOptions;
 
 /// Time that passes with each turn of the caller, so that a caller that polls without waiting
 /// gets on.
 const TURN: Duration = Duration::from_micros(1);
+
+const DESCRIBING_BYTES: u64 = 128;
 
 const STUCK: Duration = Duration::from_secs(30);
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -32,7 +35,7 @@ pub(super) struct Running {
     handle: HandleId,
     token: Token,
     op: Op,
-    accepted_at: Moment,
+    accepted_at: (Moment, u64),
     due: Duration,
     number: u64,
 }
@@ -40,8 +43,9 @@ pub(super) struct Running {
 struct Accepted {
     op: Op,
     token: Token,
-    /// What had completed by then is what a flush covers, however late it starts.
-    at: Moment,
+    /// What had completed by then, on the medium and in the ledger, is what a flush covers,
+    /// however late it starts.
+    at: (Moment, u64),
 }
 
 #[derive(Default)]
@@ -69,6 +73,7 @@ pub(super) struct Machine {
     operations: u64,
     cut_at: Option<u64>,
     injected: Vec<Injected>,
+    pub(super) ledger: Ledger,
 }
 
 /// An open file.
@@ -104,6 +109,7 @@ impl Machine {
             operations: 0,
             cut_at: None,
             injected: Vec::new(),
+            ledger: Ledger::default(),
         }
     }
 
@@ -164,7 +170,7 @@ impl Machine {
     }
 
     pub(super) fn submit(&mut self, handle: HandleId, op: Op, token: Token) {
-        let at = self.medium.moment();
+        let at = (self.medium.moment(), self.ledger.moment());
         let Some(state) = self.handles.get_mut(&handle) else {
             return;
         };
@@ -245,8 +251,9 @@ impl Machine {
             .iter()
             .filter_map(|running| self.change(&running.op))
             .collect();
-        let image = self.medium.after_power_cut(&started, &mut self.random);
-        self.medium = Medium::new(self.options.sector_bytes as u64, image);
+        let left = self.medium.after_power_cut(&started, &mut self.random);
+        self.medium = Medium::after(self.options.sector_bytes as u64, left);
+        self.ledger.forget_unflushed();
         self.rot();
         self.end_handles(under_way);
     }
@@ -416,10 +423,20 @@ impl Machine {
     fn rot(&mut self) {
         for (name, bytes) in self.medium.list() {
             if bytes > 0 && self.random.chance(self.faults.bit_rot) {
-                let offset = self.random.within(0..bytes);
+                // Half of it where files keep what describes them: a bit anywhere hardly ever
+                // meets one of these.
+                let block_bytes = self.options.block_bytes as u64;
+                let last = (bytes - 1) / block_bytes * block_bytes;
+                let range = match self.random.within(0..4) {
+                    0 => 0..bytes.min(DESCRIBING_BYTES),
+                    1 => last..bytes.min(last + DESCRIBING_BYTES),
+                    _ => 0..bytes,
+                };
+                let offset = self.random.within(range);
                 let bit = self.random.within(0..8);
                 self.medium
                     .corrupt(&name, &mut |content| content[offset as usize] ^= 1 << bit);
+                self.ledger.corrupted(&name, offset..offset + 1);
                 self.inject(Injection::BitRot { name, offset });
             }
         }

@@ -1,0 +1,141 @@
+//! A sealed segment whose footer is damaged: its rows are made again from its blocks, in
+//! the background, one window after the other, while readers ask again.
+//!
+//! Invariant: a block counts wherever it stands, because its header says under the segment's
+//! key which one it is; what a partition spans and no block shows is damage, and named.
+
+use std::collections::BTreeMap;
+
+use super::index::{Footer, SegmentIndex, gaps};
+use super::pending::Rescan;
+use super::work::Work;
+use super::{EntryKind, Log};
+use crate::format::block::{self, BlockFault};
+use crate::format::block_header::BlockHeader;
+use crate::format::footer::BlockRef;
+use crate::io::{Completion, Io};
+
+const WINDOW_BYTES: u64 = 1 << 20;
+
+impl<I: Io> Log<I> {
+    /// Starts to make the rows of a segment again.
+    pub(super) fn rebuild_footer(&mut self, segment: u64) {
+        tracing::error!(
+            log = %self.id, segment,
+            "the footer of a sealed segment is damaged or lacks what lives: its blocks are read instead"
+        );
+        let rescan = Rescan {
+            at: self.unit as u64,
+            window_bytes: WINDOW_BYTES,
+            blocks: BTreeMap::new(),
+        };
+        self.rescan(segment, rescan);
+    }
+
+    fn rescan(&mut self, segment: u64, rescan: Rescan) {
+        let end = self.segments.live[&segment].position;
+        if rescan.at >= end {
+            self.finish_rescan(segment, rescan);
+            return;
+        }
+        // Readers that come meanwhile wait for this one.
+        self.footer_reads.insert(segment, ());
+        let length = rescan.window_bytes.min(end - rescan.at) as usize;
+        if self.submit_read(segment, rescan.at, length, Work::Rescan(segment)) {
+            self.rescans.insert(segment, rescan);
+        } else {
+            self.footer_reads.remove(&segment);
+            let cause = "no memory to read the segment into".to_owned();
+            self.read_failures.insert((segment, 0), cause);
+        }
+    }
+
+    pub(super) fn rescanned(&mut self, segment: u64, completion: Completion) {
+        self.reads_done += 1;
+        self.footer_reads.remove(&segment);
+        let rescan = self.rescans.remove(&segment);
+        let (Some(mut rescan), Some(from)) = (rescan, self.segments.live.get_mut(&segment)) else {
+            return;
+        };
+        from.reads -= 1;
+        let (key, last, end) = (from.key.clone(), from.last_sequence, from.position);
+        let read = match completion.result {
+            Ok(read) => read,
+            Err(error) => {
+                let cause = format!("reading segment {segment} at {}: {error}", rescan.at);
+                tracing::error!(log = %self.id, "{cause}");
+                self.read_failures.insert((segment, 0), cause);
+                return;
+            }
+        };
+        let buf = completion.buf.as_deref().unwrap_or_default();
+        let bytes = &buf[..read.min(buf.len())];
+        let (mut at, mut wider) = (0, false);
+        while at + BlockHeader::BYTES <= bytes.len() {
+            match block::decode(&key, &bytes[at..], self.unit) {
+                Ok(found) if found.header.sequence <= last => {
+                    let (position, length) = (rescan.at + at as u64, found.header.block_bytes);
+                    let block = (position, length, found.entries);
+                    rescan.blocks.entry(found.header.sequence).or_insert(block);
+                    at += length as usize;
+                }
+                Err(BlockFault::Cut { stated, .. })
+                    if rescan.at + (at + stated) as u64 <= end
+                        && (at > 0 || stated as u64 > rescan.window_bytes) =>
+                {
+                    // The next window begins with it, and holds it.
+                    rescan.window_bytes = WINDOW_BYTES.max(stated as u64);
+                    wider = true;
+                    break;
+                }
+                _ => at += self.unit,
+            }
+        }
+        if !wider {
+            at = at.max(self.unit);
+        }
+        rescan.at += at as u64;
+        self.rescan(segment, rescan);
+    }
+
+    fn finish_rescan(&mut self, segment: u64, rescan: Rescan) {
+        let unit = self.unit as u64;
+        let units = |bytes: u64| u32::try_from(bytes / unit).unwrap_or(u32::MAX);
+        let live = &self.segments.live[&segment].index.partitions;
+        let mut index = SegmentIndex::new();
+        for (position, length, entries) in rescan.blocks.into_values() {
+            for entry in entries {
+                let meta = entry.meta;
+                let wanted = live
+                    .get(&meta.partition)
+                    .is_some_and(|range| meta.end_offset() > range.first);
+                if meta.kind != EntryKind::Records || !wanted {
+                    continue;
+                }
+                let row = BlockRef {
+                    first: meta.base_offset,
+                    end: meta.end_offset(),
+                    max_timestamp: meta.max_timestamp,
+                    position_units: units(position),
+                    block_units: units(u64::from(length)),
+                    payload_bytes: entry.length,
+                };
+                index.add(meta.partition, row);
+            }
+        }
+        let mut rows = Vec::with_capacity(index.rows);
+        for (partition, range) in live {
+            let found = index.partitions.get(partition);
+            let blocks = found.map_or(&[][..], |found| &found.blocks);
+            rows.extend(blocks.iter().map(|block| (*partition, *block)));
+            if let Some(state) = self.partitions.get_mut(partition) {
+                for (first, end) in gaps(range, blocks, state.start) {
+                    state.add_damage(first, end);
+                    self.stats.damaged_ranges += 1;
+                }
+            }
+        }
+        self.keep_footer(segment, Footer::new(rows));
+        self.reads_done += 1;
+    }
+}

@@ -1,0 +1,388 @@
+//! What a start and a read must show, given what was acknowledged and what the disk corrupted.
+//!
+//! Whatever is missing, damaged or refused must be explained by corrupted bytes that it depends
+//! on, and must be named: by the report of the start, or to the reader. One loss may be silent:
+//! of blocks behind the last intact one that states how far the log was durable, from a
+//! corrupted block on.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ringlog_storage::buffer::Buf;
+use ringlog_storage::io::Io;
+use ringlog_storage::log::{Log, Read, RecoveryReport};
+use ringlog_types::{Offset, PartitionId, Sequence};
+
+use super::machine::Witness;
+use super::model::{Batch, Effect, numbers};
+use super::workload::Workload;
+
+/// What a start lost, each loss explained.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Losses {
+    /// Groups that were acknowledged and are gone, and reported.
+    pub reported_groups: u64,
+    /// Batches that were acknowledged, and are damaged and reported.
+    pub reported_batches: u64,
+    /// Groups that were acknowledged and are gone with the end of the log.
+    pub silent_groups: u64,
+}
+
+impl Workload {
+    /// After a start: nothing acknowledged is lost but what corruption explains, groups are
+    /// whole, order is kept.
+    pub fn check_start<I: Io>(
+        &mut self,
+        log: &mut Log<I>,
+        witness: &mut Witness,
+        report: &RecoveryReport,
+    ) -> Result<Losses, String> {
+        if let Some(what) = &witness.out_of_order {
+            return Err(format!("replay: {what}"));
+        }
+        let appended = self.model.groups.len() as u64;
+        if witness.last_group > appended {
+            let found = witness.last_group;
+            return Err(format!("group {found} was found, {appended} were appended"));
+        }
+        self.check_report(report)?;
+        let mut losses = Losses::default();
+        self.check_missed(witness, report, &mut losses)?;
+        self.check_end(witness, report, &mut losses)?;
+        let start = |partition| log.bounds(PartitionId(partition)).0.0;
+        self.check_damaged(witness, report, start, &mut losses)?;
+        for batch in self.model.settle(witness) {
+            self.check_skipped(&batch, report)?;
+            losses.reported_batches += 1;
+        }
+        for (partition, state) in &self.model.partitions {
+            let bounds = log.bounds(PartitionId(*partition));
+            let (start, end) = (state.start, state.end());
+            if bounds != (Offset(start), Offset(end)) {
+                return Err(format!(
+                    "partition {partition}: {bounds:?}, expected {start}..{end}"
+                ));
+            }
+            let seen = witness
+                .partitions
+                .get(partition)
+                .cloned()
+                .unwrap_or_default();
+            if seen != state.seen {
+                return Err(format!(
+                    "partition {partition}: the machine saw {seen:?}, expected {:?}",
+                    state.seen
+                ));
+            }
+        }
+        let mut partitions = witness.partitions.keys();
+        if let Some(partition) = partitions.find(|p| !self.model.partitions.contains_key(p)) {
+            return Err(format!("partition {partition} is there and was dropped"));
+        }
+        for partition in self.model.partitions.keys().copied().collect::<Vec<_>>() {
+            let from = self.model.partitions[&partition].start;
+            self.check_read(log, witness, partition, from, usize::MAX)?;
+        }
+        self.seen.borrow_mut().start_checked();
+        Ok(losses)
+    }
+
+    /// What is reported is corrupted.
+    fn check_report(&self, report: &RecoveryReport) -> Result<(), String> {
+        let seen = self.seen.borrow();
+        for damage in &report.damage {
+            let mut blocks = seen.within(damage.first.0..damage.end.0);
+            if !blocks.any(|(at, block)| block.is_hit() || seen.is_of_broken_group(at)) {
+                return Err(format!(
+                    "damage is reported where nothing was corrupted: {damage:?}"
+                ));
+            }
+        }
+        let mut headers = report.damaged_headers.iter();
+        match headers.find(|name| !seen.corrupted_headers.contains(*name)) {
+            Some(name) => Err(format!("the header of {name} was not corrupted: {report}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Groups that the machine never saw, while later ones came.
+    fn check_missed(
+        &self,
+        witness: &Witness,
+        report: &RecoveryReport,
+        losses: &mut Losses,
+    ) -> Result<(), String> {
+        let seen = self.seen.borrow();
+        for number in numbers(&witness.missed) {
+            if self.model.missed.contains(&number) {
+                continue;
+            }
+            let group = &self.model.groups[number as usize - 1];
+            let commit = group.sequence.0;
+            let first = seen.group_first(commit);
+            let named = |d: &ringlog_storage::log::Damage| d.first.0 <= commit && first < d.end.0;
+            if !seen.explains_group(commit) {
+                return Err(format!(
+                    "group {number} is missing, nothing of its blocks {first}..={commit} was \
+                     corrupted"
+                ));
+            }
+            if !report.damage.iter().any(named) {
+                return Err(format!(
+                    "group {number} (blocks {first}..={commit}) is missing and not reported"
+                ));
+            }
+            losses.reported_groups += u64::from(number <= self.model.acknowledged as u64);
+        }
+        Ok(())
+    }
+
+    /// A batch that never came, though its group did: of a block that is lost.
+    fn check_skipped(&self, batch: &Batch, report: &RecoveryReport) -> Result<(), String> {
+        let seen = self.seen.borrow();
+        let commit = batch.commit.0;
+        let first = seen.group_first(commit);
+        let mut damage = report.damage.iter();
+        let named = damage.any(|damage| damage.first.0 <= commit && first < damage.end.0);
+        if named && seen.explains_group(commit) {
+            return Ok(());
+        }
+        Err(format!(
+            "partition {}: {}..{} (blocks {first}..={commit}) never came, reported: {named},              corrupted: {}",
+            batch.partition,
+            batch.base,
+            batch.end(),
+            seen.explains_group(commit)
+        ))
+    }
+
+    /// Groups behind the last that the machine saw.
+    fn check_end(
+        &self,
+        witness: &Witness,
+        report: &RecoveryReport,
+        losses: &mut Losses,
+    ) -> Result<(), String> {
+        let seen = self.seen.borrow();
+        let acknowledged = self.model.acknowledged as u64;
+        for number in witness.last_group + 1..=acknowledged {
+            let group = &self.model.groups[number as usize - 1];
+            let commit = group.sequence.0;
+            let first = seen.group_first(commit);
+            let named = report
+                .damage
+                .iter()
+                .any(|damage| damage.first.0 <= commit && first < damage.end.0);
+            if named && seen.explains_group(commit) {
+                losses.reported_groups += 1;
+                continue;
+            }
+            // Silent, or behind the silent end: from a corrupted block on, which no intact
+            // acknowledged block states to have been durable.
+            let kept = witness.last_group.checked_sub(1);
+            let kept = kept.map_or(0, |at| self.model.groups[at as usize].sequence.0);
+            let behind = seen.within(kept + 1..commit + 1);
+            let hits: Vec<u64> = behind
+                .filter(|(_, block)| block.is_hit())
+                .map(|(at, _)| at)
+                .collect();
+            let Some(last) = hits.last() else {
+                return Err(format!(
+                    "group {number} (block {commit}) was acknowledged and is gone, {} is the last \
+                     found, nothing in between was corrupted: {report}",
+                    witness.last_group
+                ));
+            };
+            let mut later = seen.within(last + 1..self.model.durable.0 + 1);
+            if let Some((at, _)) = later.find(|(_, b)| !b.is_unreadable() && b.states >= *last) {
+                return Err(format!(
+                    "group {number} (block {commit}) was acknowledged and is gone without a word, \
+                     though block {at} states that block {last} was durable"
+                ));
+            }
+            losses.silent_groups += 1;
+        }
+        Ok(())
+    }
+
+    /// Batches that the machine was told to be damaged.
+    fn check_damaged(
+        &self,
+        witness: &Witness,
+        report: &RecoveryReport,
+        start: impl Fn(u64) -> u64,
+        losses: &mut Losses,
+    ) -> Result<(), String> {
+        let seen = self.seen.borrow();
+        let told: BTreeSet<(u64, u64, u64)> = witness
+            .partitions
+            .iter()
+            .flat_map(|(p, state)| state.damaged.iter().map(|(first, end)| (*p, *first, *end)))
+            .collect();
+        let known = |batch: &Batch| {
+            let state = self.model.partitions.get(&batch.partition);
+            state.is_some_and(|state| state.seen.damaged.contains(&(batch.base, batch.end())))
+        };
+        let effects = self.model.groups.iter().flat_map(|group| &group.effects);
+        for effect in effects {
+            let Effect::Batch(batch) = effect else {
+                continue;
+            };
+            let (partition, base) = (batch.partition, batch.base);
+            if !told.contains(&(partition, base, batch.end())) || known(batch) {
+                continue;
+            }
+            if !seen.explains_batch(batch.commit.0, partition, base) {
+                return Err(format!(
+                    "partition {partition}: {base}..{} came as damaged and is not",
+                    batch.end()
+                ));
+            }
+            let start = start(partition);
+            let mut named = report.damage.iter().flat_map(|damage| &damage.offsets);
+            let named = named.any(|(p, first, end)| {
+                p.0 == partition && *first <= base.max(start) && batch.end() <= *end
+            });
+            let commit = batch.commit.0;
+            let mut blocks = report.damage.iter();
+            let dead = !blocks.any(|d| d.first.0 <= commit && commit < d.end.0);
+            if !named && !dead {
+                return Err(format!(
+                    "partition {partition}: {base}..{} is damaged and not named: {report}",
+                    batch.end()
+                ));
+            }
+            losses.reported_batches += u64::from(named);
+        }
+        Ok(())
+    }
+
+    /// Reads from `from` to the end of what is durable (or `max_bytes`, once) and compares.
+    pub fn check_read<I: Io>(
+        &mut self,
+        log: &mut Log<I>,
+        witness: &mut Witness,
+        partition: u64,
+        from: u64,
+        max_bytes: usize,
+    ) -> Result<(), String> {
+        let (mut at, mut patience, mut failures) = (from, 10_000, 0);
+        loop {
+            // A trim or drop may have been applied since the last round.
+            let (start, end) = log.bounds(PartitionId(partition));
+            at = at.max(start.0);
+            if at >= end.0 {
+                return Ok(());
+            }
+            match log.read(PartitionId(partition), Offset(at), max_bytes.min(200_000)) {
+                Read::Batches(found) => {
+                    self.reads += 1;
+                    at = self.compare(partition, at, &found, log.durable())?;
+                    if max_bytes != usize::MAX {
+                        return Ok(());
+                    }
+                }
+                Read::Pending(ticket) => {
+                    while log.reads_done() <= ticket {
+                        log.submit();
+                        log.io_mut().wait(Duration::from_millis(10));
+                        self.poll(log, witness);
+                        patience -= 1;
+                        if patience == 0 {
+                            return Err(format!("a read of partition {partition} never ends"));
+                        }
+                    }
+                }
+                Read::Damaged { end, .. } => {
+                    self.damaged_reads += 1;
+                    at = self.explain(partition, at, end.0)?;
+                }
+                // A disk that fails now and then does not fail for long, unless it is gone.
+                Read::Failed(_) if self.reads_may_fail && failures < READ_ATTEMPTS => {
+                    failures += 1;
+                    log.io_mut().wait(Duration::from_millis(1));
+                }
+                Read::Failed(_) if self.reads_may_fail && self.disk_may_be_gone => return Ok(()),
+                other => return Err(format!("reading partition {partition} at {at}: {other:?}")),
+            }
+        }
+    }
+
+    /// Every batch in the range must be damaged.
+    fn explain(&self, partition: u64, at: u64, end: u64) -> Result<u64, String> {
+        let seen = self.seen.borrow();
+        if end <= at {
+            return Err(format!(
+                "partition {partition} at {at}: damage before it, to {end}"
+            ));
+        }
+        let within = self
+            .batches(partition)
+            .filter(|batch| batch.end() > at && batch.base < end);
+        for batch in within {
+            if !batch.lost && !seen.explains_batch(batch.commit.0, partition, batch.base) {
+                return Err(format!(
+                    "partition {partition} at {at}: {}..{} is named as damaged (to {end}) and \
+                     nothing of it was corrupted",
+                    batch.base,
+                    batch.end()
+                ));
+            }
+        }
+        Ok(end)
+    }
+
+    /// The batches must be the appended ones, whole, from the one that holds `at`.
+    fn compare(
+        &self,
+        partition: u64,
+        at: u64,
+        found: &[Buf],
+        durable: Sequence,
+    ) -> Result<u64, String> {
+        let mut expected = self.batches(partition).filter(|batch| batch.end() > at);
+        let mut next = at;
+        if found.is_empty() {
+            return Err(format!(
+                "partition {partition} at {at}: nothing read before the end"
+            ));
+        }
+        for bytes in found {
+            let Some(batch) = expected.next() else {
+                return Err(format!(
+                    "partition {partition} at {next}: a batch nobody appended"
+                ));
+            };
+            let base = batch.base;
+            if **bytes != *batch.payload {
+                return Err(format!(
+                    "partition {partition} at {base}: other bytes than appended"
+                ));
+            }
+            if batch.commit > durable {
+                return Err(format!(
+                    "partition {partition} at {base}: block {} was read, {durable} is the last \
+                     durable one",
+                    batch.commit
+                ));
+            }
+            next = batch.end();
+        }
+        Ok(next)
+    }
+
+    /// All batches of a partition, in offset order.
+    fn batches(&self, partition: u64) -> impl Iterator<Item = &Batch> {
+        let settled = self.model.partitions.get(&partition);
+        let settled = settled.into_iter().flat_map(|state| state.batches.iter());
+        let waiting = self.model.waiting().iter().flat_map(|group| &group.effects);
+        let waiting = waiting.filter_map(move |effect| match effect {
+            Effect::Batch(batch) if batch.partition == partition => Some(batch),
+            _ => None,
+        });
+        settled.chain(waiting)
+    }
+}
+
+/// Reads that may fail one after the other before it counts.
+const READ_ATTEMPTS: u32 = 20;

@@ -1,0 +1,291 @@
+//! A seam that looks on: what the log wrote where, in its own words, so that a checker knows
+//! which bytes on the disk an acknowledged batch depends on.
+//!
+//! Invariant: this believes nothing the log says of itself; it reads the bytes on their way to
+//! the disk, and changes nothing.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringlog_storage::buffer::{Buf, Pool};
+use ringlog_storage::format::block_header::BlockHeader;
+use ringlog_storage::format::entry_header::EntryHeader;
+use ringlog_storage::io::sim::Corrupted;
+use ringlog_storage::io::{Completion, FileId, Geometry, Io, Op, Token};
+use ringlog_storage::log::{EntryKind, EntryMeta};
+
+/// Bytes of a segment's header that are in use.
+const SEGMENT_HEADER_BYTES: u64 = 104;
+/// What a header is read with.
+const UNIT_BYTES: u64 = 4096;
+
+/// A block as it went to the disk.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The file.
+    pub file: String,
+    /// First block of its group.
+    pub group_first: u64,
+    /// Last block it states to be durable.
+    pub states: u64,
+    /// Its header.
+    header: Range<u64>,
+    /// Its entry table.
+    table: Range<u64>,
+    /// Its entries, and where their bytes lie.
+    entries: Vec<(EntryMeta, Range<u64>)>,
+    /// Header or table, or its segment's header, were once found corrupted.
+    unreadable: bool,
+    /// Entries whose bytes were once found corrupted.
+    spoilt: Vec<bool>,
+}
+
+impl Placed {
+    /// Whether the block cannot be read at all.
+    pub fn is_unreadable(&self) -> bool {
+        self.unreadable
+    }
+
+    /// Whether any of it is corrupted.
+    pub fn is_hit(&self) -> bool {
+        self.unreadable || self.spoilt.contains(&true)
+    }
+
+    /// Whether it holds a part of a checkpoint.
+    pub fn holds_checkpoint(&self) -> bool {
+        let mut kinds = self.entries.iter().map(|(meta, _)| meta.kind);
+        kinds.any(|kind| kind == EntryKind::Checkpoint)
+    }
+
+    fn is_at(&self, other: &Placed) -> bool {
+        (&self.file, &self.header, &self.table) == (&other.file, &other.header, &other.table)
+    }
+
+    fn is_spoilt(&self, partition: u64, base: u64) -> bool {
+        let mut entries = self.entries.iter().zip(&self.spoilt);
+        entries.any(|((meta, _), spoilt)| {
+            *spoilt
+                && meta.kind == EntryKind::Records
+                && (meta.partition.0, meta.base_offset.0) == (partition, base)
+        })
+    }
+}
+
+/// Everything seen, over all lives.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Blocks by their sequence. A life that begins gives sequences again whose blocks the check
+    /// of its start still asks for.
+    blocks: BTreeMap<u64, Vec<Placed>>,
+    /// Files whose segment header was once found corrupted.
+    pub corrupted_headers: BTreeSet<String>,
+    /// What must not happen at the seam and did.
+    pub violation: Option<String>,
+    nonces: BTreeMap<[u8; 16], String>,
+}
+
+impl Seen {
+    /// Notes which blocks meet corrupted bytes. What was hit once stays so: it may be overwritten
+    /// before anybody looks again.
+    pub fn note(&mut self, corrupted: &Corrupted) {
+        if corrupted.is_empty() {
+            return;
+        }
+        for (name, ranges) in corrupted {
+            // Where there is none yet, corruption makes one that fails its check.
+            if ranges.iter().any(|range| range.start < UNIT_BYTES) {
+                self.corrupted_headers.insert(name.clone());
+            }
+        }
+        for block in self.blocks.values_mut().flatten() {
+            let Some(ranges) = corrupted.get(&block.file) else {
+                continue;
+            };
+            let meets = |bytes: &Range<u64>| {
+                let mut ranges = ranges.iter();
+                ranges.any(|range| range.start < bytes.end && bytes.start < range.end)
+            };
+            block.unreadable |= meets(&(0..SEGMENT_HEADER_BYTES));
+            block.unreadable |= meets(&block.header) || meets(&block.table);
+            for ((_, bytes), spoilt) in block.entries.iter().zip(&mut block.spoilt) {
+                *spoilt |= meets(bytes);
+            }
+        }
+    }
+
+    /// Whether corruption explains that a batch, committed by block `commit`, is damaged: its own
+    /// bytes, its block's structure, or a block of its group that cannot be read.
+    pub fn explains_batch(&self, commit: u64, partition: u64, base: u64) -> bool {
+        self.group(commit)
+            .any(|block| block.unreadable || block.is_spoilt(partition, base))
+    }
+
+    /// Whether a block of the group that `commit` commits cannot be read.
+    pub fn explains_group(&self, commit: u64) -> bool {
+        self.group(commit).any(|block| block.unreadable)
+    }
+
+    /// The blocks with a sequence in the range.
+    pub fn within(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &Placed)> {
+        let blocks = self.blocks.range(range.start..range.end.max(range.start));
+        blocks.flat_map(|(sequence, placed)| placed.iter().map(|block| (*sequence, block)))
+    }
+
+    /// A start was checked: of blocks with the same sequence only the last is in the log.
+    pub fn start_checked(&mut self) {
+        for placed in self.blocks.values_mut() {
+            placed.drain(..placed.len() - 1);
+        }
+    }
+
+    /// Whether a block is of a group of which another cannot be read.
+    pub fn is_of_broken_group(&self, sequence: u64) -> bool {
+        let first = self.group_first(sequence);
+        let group = self.within(first..u64::MAX);
+        let mut group = group.take_while(|(at, _)| self.group_first(*at) <= sequence);
+        group.any(|(_, block)| block.group_first == first && block.unreadable)
+    }
+
+    /// First block of the group that `commit` commits.
+    pub fn group_first(&self, commit: u64) -> u64 {
+        let placed = self.within(commit..commit + 1);
+        placed.fold(commit, |first, (_, block)| first.min(block.group_first))
+    }
+
+    fn group(&self, commit: u64) -> impl Iterator<Item = &Placed> {
+        let blocks = self.within(self.group_first(commit)..commit + 1);
+        blocks.map(|(_, block)| block)
+    }
+
+    fn write(&mut self, file: &str, offset: u64, bufs: &[Buf]) {
+        let Some(head) = bufs.first() else { return };
+        if offset == 0 && head.starts_with(b"RINGLSEG") {
+            let nonce: [u8; 16] = head[32..48].try_into().expect("16 bytes");
+            if let Some(other) = self.nonces.insert(nonce, file.to_owned()) {
+                self.violation = Some(format!("{file} was given a nonce that {other} had"));
+            }
+            return;
+        }
+        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let word = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
+        let half = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("4 bytes"));
+        if !BlockHeader::maybe(head) || half(64) as usize != length {
+            return;
+        }
+        let table = half(72) as usize;
+        let table = table..table + half(68) as usize * EntryHeader::BYTES;
+        let rows = EntryHeader::decode_table(&head[table.clone()], length);
+        let rows = rows.expect("the log wrote a table it can read");
+        let within = |range: Range<usize>| offset + range.start as u64..offset + range.end as u64;
+        let entries: Vec<_> = rows
+            .iter()
+            .map(|row| (row.meta, within(row.range())))
+            .collect();
+        let placed = Placed {
+            file: file.to_owned(),
+            group_first: word(56),
+            states: word(24),
+            header: within(0..BlockHeader::BYTES),
+            table: within(table),
+            spoilt: vec![false; entries.len()],
+            entries,
+            unreadable: false,
+        };
+        let blocks = self.blocks.entry(word(16)).or_default();
+        // A start writes again what it kept.
+        if !blocks.iter().any(|block| block.is_at(&placed)) {
+            blocks.push(placed);
+        }
+    }
+}
+
+/// The seam of a log that is looked at.
+#[derive(Debug)]
+pub struct Watch<I> {
+    io: I,
+    seen: Rc<RefCell<Seen>>,
+    opening: HashMap<u64, String>,
+    names: HashMap<FileId, String>,
+}
+
+impl<I: Io> Watch<I> {
+    /// Looks at what goes through `io`.
+    pub fn new(io: I, seen: Rc<RefCell<Seen>>) -> Watch<I> {
+        Watch {
+            io,
+            seen,
+            opening: HashMap::new(),
+            names: HashMap::new(),
+        }
+    }
+}
+
+impl<I: Io> Io for Watch<I> {
+    fn geometry(&self) -> Geometry {
+        self.io.geometry()
+    }
+
+    fn pool(&self) -> &Pool {
+        self.io.pool()
+    }
+
+    fn list(&mut self) -> std::io::Result<Vec<(String, u64)>> {
+        self.io.list()
+    }
+
+    fn submit(&mut self, op: Op, token: Token) {
+        match &op {
+            Op::Open { name, .. } => {
+                self.opening.insert(token.0, name.clone());
+            }
+            Op::Write {
+                file, offset, bufs, ..
+            } => {
+                if let Some(name) = self.names.get(file) {
+                    self.seen.borrow_mut().write(name, *offset, bufs);
+                }
+            }
+            _ => {}
+        }
+        self.io.submit(op, token);
+    }
+
+    fn kick(&mut self) {
+        self.io.kick();
+    }
+
+    fn completions(&mut self, out: &mut Vec<Completion>) {
+        let before = out.len();
+        self.io.completions(out);
+        for completion in &out[before..] {
+            if let Some(file) = completion.file
+                && let Some(name) = self.opening.remove(&completion.token.0)
+            {
+                self.names.insert(file, name);
+            }
+        }
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        self.io.wait(timeout);
+    }
+
+    fn in_flight(&self) -> usize {
+        self.io.in_flight()
+    }
+
+    fn wall_ms(&self) -> i64 {
+        self.io.wall_ms()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.io.monotonic()
+    }
+
+    fn entropy(&mut self) -> u128 {
+        self.io.entropy()
+    }
+}
