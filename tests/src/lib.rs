@@ -9,6 +9,7 @@ pub mod binaries;
 pub mod deadline;
 pub mod flush_counter;
 pub mod foreign;
+pub mod http;
 pub mod node;
 pub mod process;
 pub mod random;

@@ -16,7 +16,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde::Deserialize;
 
 use crate::binaries;
@@ -252,6 +252,21 @@ impl Node {
     /// When it does not run.
     pub fn pid(&self) -> Result<u32> {
         Ok(self.child.as_ref().context("the node does not run")?.id())
+    }
+
+    /// From now on a write of the running node behind so many bytes of a file fails, as on a
+    /// device that gave up: the kernel refuses it (EFBIG), the node cannot tell the difference.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn limit_file_size(&self, bytes: u64) -> Result<()> {
+        let pid = i32::try_from(self.pid()?).ok().and_then(Pid::from_raw);
+        let limit = Rlimit {
+            current: Some(bytes),
+            maximum: None,
+        };
+        prlimit(pid, Resource::Fsize, limit).context("limiting the size of files")?;
+        Ok(())
     }
 
     /// Kills it where it stands.

@@ -145,7 +145,9 @@ impl CoreHandle {
             // A log that moves gives memory back. Answers that are sent and connections that end
             // do as well, without a sign.
             let moved = async {
-                if shared.durable.get() < shared.appended.get() {
+                // A closed log never gets there.
+                let moves = shared.durable.get() < shared.appended.get();
+                if moves && shared.failure.borrow().is_none() {
                     self.log_moved().await;
                 } else {
                     std::future::pending().await
