@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `builder` | the block that gathers |
 //! | `commit` | from append to durable: the pipeline and its rule |
+//! | `flush`, `urgency` | blocks that are written plain, and their flush |
 //! | `segments` | segment files and their pool |
 //! | `index`, `cache`, `read` | finding and reading |
 //! | `apply` | what a durable block changes |
@@ -24,6 +25,7 @@ mod cache;
 mod checkpoint;
 mod commit;
 mod config;
+mod flush;
 mod frame;
 mod index;
 mod pending;
@@ -34,6 +36,7 @@ mod seal;
 mod segments;
 mod stats;
 mod survey;
+mod urgency;
 mod walk;
 mod work;
 
@@ -53,6 +56,7 @@ pub use config::{FlushMethod, LogConfig};
 pub use frame::{FRAME_HEADROOM_BYTES, FrameEntry};
 pub use report::{Damage, OpenError, RecoveryReport};
 pub use stats::{Histogram, Stats};
+pub use urgency::Urgency;
 
 /// A committed entry, as replay and the live path show it to the machines.
 #[derive(Clone, Debug)]
@@ -159,10 +163,12 @@ pub struct Log<I: Io> {
     spare_head: Option<crate::buffer::BufMut>,
     next_sequence: Sequence,
     last_entry_sequence: Sequence,
+    written: Sequence,
     durable: Sequence,
     previous_checksum: u64,
     pending_bytes: usize,
     flush_in_flight: bool,
+    is_closing: bool,
     mark_due: bool,
     last_progress: Duration,
     last_retry: Duration,
@@ -205,10 +211,12 @@ impl<I: Io> Log<I> {
             spare_head: None,
             next_sequence: Sequence(1),
             last_entry_sequence: Sequence::NONE,
+            written: Sequence::NONE,
             durable: Sequence::NONE,
             previous_checksum: 0,
             pending_bytes: 0,
             flush_in_flight: false,
+            is_closing: false,
             mark_due: false,
             last_progress: now,
             last_retry: now,
@@ -257,6 +265,13 @@ impl<I: Io> Log<I> {
     #[must_use]
     pub fn durable(&self) -> Sequence {
         self.durable
+    }
+
+    /// Last sequence of the written prefix: it and all before it were handed to the device in
+    /// whole. They survive the end of the process; a power cut, only as far as [`Log::durable`].
+    #[must_use]
+    pub fn written(&self) -> Sequence {
+        self.written.max(self.durable)
     }
 
     /// Sequence of the newest block that holds an entry (open, in flight or durable).
