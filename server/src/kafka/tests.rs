@@ -4,4 +4,5 @@ mod admin;
 mod bad_input;
 mod client;
 mod decoding;
+mod durability;
 mod records;

@@ -143,7 +143,7 @@ impl Driver {
             self.spin.min(LINGER)
         };
         !span.is_zero()
-            && self.core.durable_waiters() <= SPIN_MAX_WAITERS
+            && self.core.commit_waiters() <= SPIN_MAX_WAITERS
             && awake_since.elapsed() < span
     }
 

@@ -5,7 +5,7 @@
 //! | `supervisor`, `thread`, `status` | all cores up and down; the life of one; how they are |
 //! | `directory`, `topology` | the data directory; who owns what, and where |
 //! | `core`, `append`, `machine` | a core's state, records into it, its machines behind its log |
-//! | `driver`, `waiters` | what moves the log, and who waits for that |
+//! | `driver`, `waiters`, `reach` | what moves the log, who waits for that, and how far it has come |
 //! | `mailbox`, `message`, `inbox`, `outbox` | between cores |
 //! | `control`, `decisions`, `retention` | topics and their configs; old records |
 //! | `accept`, `metrics`, `step_watch` | connections; what a core counts; how long its steps take |
@@ -26,6 +26,7 @@ pub mod mailbox;
 pub mod message;
 pub mod metrics;
 pub mod outbox;
+pub mod reach;
 pub mod retention;
 pub mod status;
 pub mod step_watch;
