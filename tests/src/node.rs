@@ -34,13 +34,14 @@ pub struct NodeOptions {
 
 impl NodeOptions {
     /// So many cores, on free ports, with small segments: tests make many nodes, and each writes
-    /// its free segments ahead.
+    /// its free segments ahead. Nothing expires meanwhile: their records say that they are old.
     #[must_use]
     pub fn new(cores: u16) -> NodeOptions {
         // By the environment, so that a test's own arguments go before them.
         NodeOptions::with_default_settings(cores)
             .environment("RINGLOG_SEGMENT_BYTES", "16MiB")
             .environment("RINGLOG_POOL_SEGMENTS", "1")
+            .environment("RINGLOG_RETENTION_CHECK_MS", "86400000")
     }
 
     /// The settings a user gets who sets nothing.

@@ -10,6 +10,7 @@
 //! | `index`, `cache`, `read` | finding and reading |
 //! | `apply` | what a durable block changes |
 //! | `seal` | footers, trailers, closing |
+//! | `retention` | where a partition starts by its limits |
 //! | `checkpoint` | writing the state of everything |
 //! | `survey`, `adopt`, `recovery`, `walk`, `report` | coming back |
 //!
@@ -32,6 +33,7 @@ mod pending;
 mod read;
 mod recovery;
 mod report;
+mod retention;
 mod seal;
 mod segments;
 mod stats;
@@ -360,40 +362,5 @@ impl<I: Io> Log<I> {
     /// `false`: nothing is cached.
     pub fn shrink_cache(&mut self) -> bool {
         self.cache.evict_one()
-    }
-
-    /// Where the partition should start by its retention: the first offset of a segment, at or
-    /// above the present start. Pass it to [`Log::append`] as [`EntryKind::StartOffset`] to
-    /// make it so. Whole sealed segments only.
-    #[must_use]
-    pub fn retention_start(
-        &self,
-        partition: PartitionId,
-        keep_bytes: Option<u64>,
-        expire_before_ms: Option<i64>,
-    ) -> Offset {
-        let Some(state) = self.partitions.get(&partition) else {
-            return Offset::ZERO;
-        };
-        let mut total = self.partition_bytes(partition);
-        let mut start = state.start;
-        for (_, id) in &state.segments {
-            let Some(segment) = self.segments.live.get(id) else {
-                break;
-            };
-            let Some(range) = segment.index.partitions.get(&partition) else {
-                break;
-            };
-            let sealed = segment.stage == segments::Stage::Sealed;
-            let too_many = keep_bytes.is_some_and(|keep| total.saturating_sub(range.bytes) >= keep);
-            let too_old = expire_before_ms
-                .is_some_and(|before| range.max_timestamp >= 0 && range.max_timestamp < before);
-            if !sealed || !(too_many || too_old) {
-                break;
-            }
-            total -= range.bytes;
-            start = start.max(range.end);
-        }
-        start
     }
 }

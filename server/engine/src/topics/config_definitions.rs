@@ -377,15 +377,16 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "-1",
         values: Values::Long { min: -1 },
         support: Support::Honoured,
-        documentation: "Bytes of a partition above which its oldest segments are deleted; '-1': \
-                        no limit.",
+        documentation: "Bytes of a partition above which its oldest records are deleted, in steps \
+                        of the node's segments, which partitions share; '-1': no limit.",
     },
     Definition {
         name: "retention.ms",
         default: "604800000",
         values: Values::Long { min: -1 },
         support: Support::Honoured,
-        documentation: "Time after which records are deleted; '-1': never.",
+        documentation: "Time after which records are deleted, by their timestamps and at the \
+                        next check (log.retention.check.interval.ms of the broker); '-1': never.",
     },
     Definition {
         name: "ringlog.durability",

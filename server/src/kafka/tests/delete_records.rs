@@ -178,3 +178,33 @@ fn what_cannot_be_deleted_is_refused_and_nothing_moves() {
         assert_eq!(client.list_offset(7, &topic, -2).1, 2);
     });
 }
+
+#[test]
+fn records_expire_by_their_time_though_their_segment_is_still_written() {
+    with_node(&["--retention-check-ms", "20"], |cores| {
+        let mut any = Client::connect(cores[0]);
+        let topic = any.create("expiring", &[("retention.ms", "3600000")]);
+        let kept = any.create("unlimited", &[("retention.ms", "-1")]);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now_ms = i64::try_from(now.unwrap().as_millis()).unwrap();
+        for topic in [topic, kept] {
+            let mut client = Client::connect(cores[topic.leader]);
+            for (offset, timestamp_ms) in [(0, 1000), (1, now_ms)] {
+                let batch = Builder::new().push(timestamp_ms, None, Some(b"value"), &[]);
+                assert_eq!(client.produce(9, &topic, batch.build()), (0, offset));
+            }
+        }
+        let mut client = Client::connect(cores[topic.leader]);
+        let deadline = std::time::Instant::now() + super::client::PATIENCE;
+        while client.list_offset(7, &topic, -2).1 == 0 {
+            assert!(std::time::Instant::now() < deadline, "the old record stays");
+        }
+        assert_eq!(client.list_offset(7, &topic, -2).1, 1, "the new one stays");
+        let mut client = Client::connect(cores[kept.leader]);
+        assert_eq!(
+            client.list_offset(7, &kept, -2).1,
+            0,
+            "without a limit both stay"
+        );
+    });
+}
