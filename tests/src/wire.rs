@@ -22,6 +22,8 @@ pub mod api {
     pub const API_VERSIONS: i16 = 18;
     /// CreateTopics, used in version 2.
     pub const CREATE_TOPICS: i16 = 19;
+    /// DeleteRecords, used in version 0.
+    pub const DELETE_RECORDS: i16 = 21;
     /// InitProducerId, used in version 0.
     pub const INIT_PRODUCER_ID: i16 = 22;
 }
