@@ -10,7 +10,7 @@ from confluent_session import (
     produce,
     producer,
 )
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import ConfigResource, NewPartitions
 
 
@@ -134,6 +134,57 @@ def describe_topic_configs(bootstrap):
     unknown = ConfigResource(ConfigResource.Type.TOPIC, "no-such-topic")
     future = admin(bootstrap).describe_configs([unknown])[unknown]
     check_equal(refusal(future), KafkaError.UNKNOWN_TOPIC_OR_PART, "an unknown topic")
+
+
+@feature
+def delete_records(bootstrap):
+    client = admin(bootstrap)
+    topic = create_topic(bootstrap, topic_name("trimmed"), partitions=2)
+    records = [{"topic": topic, "partition": p, "value": str(n)} for p in (0, 1) for n in range(100)]
+    check_equal(produce(producer(bootstrap), records).errors, [], "100 records in each partition")
+
+    def deletion(partition, offset):
+        where = TopicPartition(topic, partition, offset)
+        return client.delete_records([where])[where]
+
+    def offsets():
+        found = consume(bootstrap, topic, 2)
+        return [[message.offset() for message in found[number]] for number in (0, 1)]
+
+    kept = deletion(0, 40).result(DEADLINE_SECONDS).low_watermark
+    check_equal(kept, 40, "deleted up to an offset")
+    check_equal(offsets(), [list(range(40, 100)), list(range(100))], "from there on it is read")
+    check_equal(refusal(deletion(0, 101)), KafkaError.OFFSET_OUT_OF_RANGE, "beyond the end: refused")
+    check_equal(refusal(deletion(9, 1)), KafkaError._NOENT, "an unknown partition: refused")
+    # -1 is the high watermark; the client library calls it OFFSET_END.
+    whole = deletion(1, -1).result(DEADLINE_SECONDS).low_watermark
+    check_equal(whole, 100, "everything deleted")
+    check_equal(offsets(), [list(range(40, 100)), []], "the other partition keeps what it has")
+    delivered = produce(producer(bootstrap), [{"topic": topic, "partition": 1, "value": "next"}])
+    check_equal(delivered.messages[0].offset(), 100, "offsets go on")
+    check_equal(offsets()[1], [100], "and what comes is read")
+
+
+@feature
+def durability_levels(bootstrap):
+    client = admin(bootstrap)
+    for level in ("flushed", "written", "buffered"):
+        topic = create_topic(bootstrap, topic_name(level), config={"ringlog.durability": level})
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        entries = client.describe_configs([resource])[resource].result(DEADLINE_SECONDS)
+        check_equal(entries["ringlog.durability"].value, level, "the level as set")
+        records = [{"topic": topic, "value": str(n)} for n in range(500)]
+        for idempotent in (False, True):
+            delivered = produce(producer(bootstrap, enable_idempotence=idempotent), records)
+            check_equal(delivered.errors, [], f"{level}, idempotent {idempotent}: delivered")
+        # Consumers see what is durable: the end comes some milliseconds after the answer.
+        until(
+            lambda: len(consume(bootstrap, topic)[0]) == 1000, f"{level}: every record is read"
+        )
+        values = [int(message.value()) for message in consume(bootstrap, topic)[0]]
+        check_equal(values, 2 * list(range(500)), f"{level}: in order")
+    refused = client.create_topics([NewTopic("never", 1, 1, config={"ringlog.durability": "x"})])
+    check_equal(refusal(refused["never"]), KafkaError.INVALID_CONFIG, "an unknown level: refused")
 
 
 @feature

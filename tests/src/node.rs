@@ -16,7 +16,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde::Deserialize;
 
 use crate::binaries;
@@ -34,13 +34,14 @@ pub struct NodeOptions {
 
 impl NodeOptions {
     /// So many cores, on free ports, with small segments: tests make many nodes, and each writes
-    /// its free segments ahead.
+    /// its free segments ahead. Nothing expires meanwhile: their records say that they are old.
     #[must_use]
     pub fn new(cores: u16) -> NodeOptions {
         // By the environment, so that a test's own arguments go before them.
         NodeOptions::with_default_settings(cores)
             .environment("RINGLOG_SEGMENT_BYTES", "16MiB")
             .environment("RINGLOG_POOL_SEGMENTS", "1")
+            .environment("RINGLOG_RETENTION_CHECK_MS", "86400000")
     }
 
     /// The settings a user gets who sets nothing.
@@ -252,6 +253,21 @@ impl Node {
     /// When it does not run.
     pub fn pid(&self) -> Result<u32> {
         Ok(self.child.as_ref().context("the node does not run")?.id())
+    }
+
+    /// From now on a write of the running node behind so many bytes of a file fails, as on a
+    /// device that gave up: the kernel refuses it (EFBIG), the node cannot tell the difference.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn limit_file_size(&self, bytes: u64) -> Result<()> {
+        let pid = i32::try_from(self.pid()?).ok().and_then(Pid::from_raw);
+        let limit = Rlimit {
+            current: Some(bytes),
+            maximum: None,
+        };
+        prlimit(pid, Resource::Fsize, limit).context("limiting the size of files")?;
+        Ok(())
     }
 
     /// Kills it where it stands.

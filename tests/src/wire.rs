@@ -24,6 +24,8 @@ pub mod api {
     pub const CREATE_TOPICS: i16 = 19;
     /// DeleteTopics, used in version 1.
     pub const DELETE_TOPICS: i16 = 20;
+    /// DeleteRecords, used in version 0.
+    pub const DELETE_RECORDS: i16 = 21;
     /// InitProducerId, used in version 0.
     pub const INIT_PRODUCER_ID: i16 = 22;
 }
@@ -36,14 +38,16 @@ pub mod error {
     pub const CORRUPT_MESSAGE: i16 = 2;
     /// No such topic or partition.
     pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
-    /// The node's disk does not take it, or does not give it.
-    pub const KAFKA_STORAGE_ERROR: i16 = 56;
+    /// Another core leads the partition.
+    pub const NOT_LEADER_OR_FOLLOWER: i16 = 6;
     /// A batch above `max.message.bytes`.
     pub const MESSAGE_TOO_LARGE: i16 = 10;
     /// A version that is not spoken.
     pub const UNSUPPORTED_VERSION: i16 = 35;
     /// A gap in an idempotent producer's sequence.
     pub const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
+    /// The log is closed, or full.
+    pub const KAFKA_STORAGE_ERROR: i16 = 56;
     /// A codec that is not known.
     pub const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
     /// A batch that breaks a rule of its format.
@@ -509,6 +513,27 @@ impl Connection {
             answer.i64()?;
         }
         Ok((code, high_watermark, answer.bytes()?))
+    }
+
+    /// Where a partition's log starts (timestamp −2), ends (−1), or reaches a time: error code and
+    /// offset.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn list_offset(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        timestamp: i64,
+    ) -> Result<(i16, i64)> {
+        let body = Fields::new().i32(-1).i32(1).string(Some(topic)).i32(1);
+        let body = body.i32(partition).i64(timestamp).finish();
+        let mut answer = self.request(api::LIST_OFFSETS, 1, &body)?;
+        ensure!(answer.i32()? == 1, "one topic");
+        answer.string()?;
+        ensure!(answer.i32()? == 1, "one partition");
+        let (_partition, code, _timestamp) = (answer.i32()?, answer.i16()?, answer.i64()?);
+        Ok((code, answer.i64()?))
     }
 
     /// All values of a partition that holds uncompressed batches, with their offsets.

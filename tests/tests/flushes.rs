@@ -10,13 +10,13 @@ use ringlog_tests::wire::{Connection, error};
 
 const PRODUCES: u64 = 300;
 
-/// How much the counter rose over so many durable produces, one at a time.
-fn rise(node: &Node, counter: &FlushCounter) -> Result<u64> {
+/// How much the counter rose over so many produces, one at a time, to a topic of this durability.
+fn rise(node: &Node, counter: &FlushCounter, durability: &str) -> Result<u64> {
     let mut client = Connection::open(node.kafka(0))?;
-    client.create_topic("flushed", 1, &[])?;
+    client.create_topic(durability, 1, &[("ringlog.durability", durability)])?;
     let before = counter.read()?;
     for n in 0..PRODUCES {
-        let answer = client.produce("flushed", 0, &Batch::of_values([n.to_string()]).encode())?;
+        let answer = client.produce(durability, 0, &Batch::of_values([n.to_string()]).encode())?;
         ensure!(answer.error == error::NONE, "produce {n}: {answer:?}");
     }
     Ok(counter.read()? - before)
@@ -29,11 +29,17 @@ fn every_durable_produce_flushes_the_device_and_without_dsync_this_is_noticed() 
         announce("SKIPPED: the filesystem of the data directory names no block device");
         return Ok(());
     };
-    let flushed = rise(&node, &counter)?;
+    let flushed = rise(&node, &counter, "flushed")?;
     println!("{PRODUCES} durable produces, {flushed} flushes");
     assert!(
         flushed >= PRODUCES,
         "{PRODUCES} acknowledged one at a time, {flushed} flushes"
+    );
+    let written = rise(&node, &counter, "written")?;
+    println!("{PRODUCES} produces that wait for their write only, {written} flushes");
+    assert!(
+        written < flushed / 2,
+        "a weaker level costs {written} flushes, where {flushed} make it durable"
     );
     drop(node);
 
@@ -46,7 +52,7 @@ fn every_durable_produce_flushes_the_device_and_without_dsync_this_is_noticed() 
     let node = Node::with(NodeOptions::new(1).environment("RINGLOG_TEST_NO_DSYNC", "1"))?;
     node.log_line(0, &["RINGLOG_TEST_NO_DSYNC"])
         .context("a node that does not flush says so")?;
-    let unflushed = rise(&node, &counter)?;
+    let unflushed = rise(&node, &counter, "flushed")?;
     println!("{PRODUCES} produces without DSYNC, {unflushed} flushes");
     assert!(
         unflushed < PRODUCES,

@@ -1,13 +1,12 @@
 //! Starting, stopping and refusing: what an operator meets.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
-use ringlog_tests::deadline::{PATIENCE, until};
+use ringlog_tests::deadline::until;
 use ringlog_tests::foreign::announce;
+use ringlog_tests::http::get;
 use ringlog_tests::node::{Node, NodeOptions, free_ports, serve_command};
 use ringlog_tests::record_batch::Batch;
 use ringlog_tests::wire::{Connection, Produced, error};
@@ -54,22 +53,6 @@ fn check_refused(data_dir: &Path, arguments: &[&str], words: &[&str]) -> Result<
         .collect();
     ensure!(missing.is_empty(), "{missing:?} not in:\n{printed}");
     Ok(())
-}
-
-fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .context("an answer without a head")?;
-    let status = head.split(' ').nth(1).context("a head without a status")?;
-    Ok((status.parse()?, body.to_owned()))
 }
 
 fn produce_one(node: &Node, topic: &str, value: &str) -> Result<Produced> {

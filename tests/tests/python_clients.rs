@@ -76,6 +76,8 @@ features! {
     replication_factor_three
     add_partitions
     describe_topic_configs
+    delete_records
+    durability_levels
     cluster
     leaders_spread_over_brokers
     topic_ids

@@ -309,6 +309,9 @@ struct Signals {
 impl Signals {
     fn new() -> anyhow::Result<Signals> {
         let listen = |kind| signal(kind).context("listening for signals");
+        // A write beyond the limit of `ulimit -f` is to fail like any other, with a log line and
+        // a closed log, not to end the process. Handled once, it is handled for good.
+        let _ = listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
         Ok(Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,

@@ -8,6 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use ringlog_engine::topics::Durability;
 use ringlog_storage::log::{Histogram, Stats};
 
 use crate::node::message::Snapshot;
@@ -376,6 +377,17 @@ impl NodeFigures {
                     );
                     ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
                 }
+            }
+        }
+        let help =
+            "Batches acknowledged, by what that means: the ringlog.durability of their topics";
+        let name = "ringlog_acknowledged_batches";
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for core in self.node.cores.iter() {
+            for durability in Durability::ALL {
+                let labels = ([("core", core.id.0)], [("durability", durability.name())]);
+                let count = core.metrics.acknowledged_batches(durability);
+                ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
             }
         }
         let help = "Requests and connections that ended badly, by kind";

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use ringlog_engine::topics::Durability;
 use ringlog_types::CoreId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -72,6 +73,7 @@ fn metrics_show_each_core_and_do_not_wait_for_one_that_is_silent() {
         status.cores[0].enter(Phase::Serving);
         status.cores[0].metrics.bytes_in.add(1000);
         status.cores[0].metrics.request(0);
+        status.cores[0].metrics.acknowledge(Durability::Written, 7);
         status.cores[1].metrics.error(ErrorKind::Malformed);
         let mut receiver = Receiver::new(Arc::clone(&status.cores[0].mailbox)).unwrap();
         tokio::spawn(async move {
@@ -101,6 +103,8 @@ fn metrics_show_each_core_and_do_not_wait_for_one_that_is_silent() {
             "ringlog_blocks_in_flight{core=\"0\"} 3",
             "ringlog_requests_total{core=\"0\",api_key=\"0\"} 1",
             "ringlog_errors_total{core=\"1\",kind=\"malformed\"} 1",
+            "ringlog_acknowledged_batches_total{core=\"0\",durability=\"written\"} 7",
+            "ringlog_acknowledged_batches_total{core=\"0\",durability=\"flushed\"} 0",
             "ringlog_core_answers{core=\"0\"} 1",
             "ringlog_core_answers{core=\"1\"} 0",
             "ringlog_commit_write_seconds_count{core=\"0\"} 2",

@@ -27,7 +27,7 @@ const fn api(key: ApiKey, min: i16, max: i16) -> Api {
 }
 
 /// Every API, by key.
-pub const APIS: [Api; 11] = [
+pub const APIS: [Api; 12] = [
     // Versions 0 to 2 are read to be refused in their own format.
     Api {
         key: ApiKey::Produce,
@@ -41,6 +41,7 @@ pub const APIS: [Api; 11] = [
     api(ApiKey::ApiVersions, 0, 4),
     api(ApiKey::CreateTopics, 2, 7),
     api(ApiKey::DeleteTopics, 1, 6),
+    api(ApiKey::DeleteRecords, 0, 2),
     api(ApiKey::InitProducerId, 0, 5),
     api(ApiKey::DescribeConfigs, 1, 4),
     api(ApiKey::CreatePartitions, 0, 3),

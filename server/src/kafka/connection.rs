@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!            receive                       queue                     respond
-//! socket ──► frames ─ Produce: append ──► [ … answers … ] ──► durable? ─ handle ──► socket
+//! socket ──► frames ─ Produce: append ──► [ … answers … ] ──► reached? ─ handle ──► socket
 //!                   ─ others ───────────►
 //! ```
 //!
 //! Two halves of one task. `receive` reads requests and appends what Produce brings at once, so
 //! that the next is read while the first is being written; everything else waits in the queue
 //! until the answers before it are sent. Invariants: answers leave in the order of their
-//! requests; none leaves before what it acknowledges is durable; the queue is bounded, and when
+//! requests; none leaves before what it acknowledges is as durable as its topics promise; the queue is bounded, and when
 //! it is full nothing more is read.
 
 use std::cell::{Cell, RefCell};
@@ -21,7 +21,6 @@ use std::pin::pin;
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use ringlog_storage::log::FRAME_HEADROOM_BYTES;
-use ringlog_types::Sequence;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -37,6 +36,7 @@ use super::request::{HeaderError, RequestHeader};
 use super::{api_versions, dispatch};
 use crate::node::core::CoreHandle;
 use crate::node::metrics::ErrorKind;
+use crate::node::reach::Reach;
 use crate::node::waiters::Signal;
 
 /// Pieces of an answer that leave with one system call.
@@ -123,8 +123,8 @@ struct Queue {
 enum Head {
     /// A request.
     Nothing,
-    /// This block.
-    Durable(Sequence),
+    /// The log to come so far.
+    Reach(Reach),
     /// Its turn.
     Turn,
     /// No request comes any more.
@@ -318,11 +318,11 @@ impl Connection {
     async fn respond(&self) -> Result<(), ConnectionError> {
         let timeout = self.core.settings().frame_timeout;
         let mut patience = Patience::new(timeout);
-        let mut durable = Sequence::NONE;
+        let mut reached = Reach::default();
         let mut out = Answer::default();
         loop {
             let head = self.queue.borrow().head();
-            let is_ready = matches!(head, Head::Durable(sequence) if sequence <= durable);
+            let is_ready = matches!(&head, Head::Reach(needed) if reached.covers(needed));
             if !out.is_empty() && (!is_ready || out.len() >= STEP_BYTES) {
                 self.send(std::mem::take(&mut out), &mut patience).await?;
                 continue;
@@ -330,14 +330,15 @@ impl Connection {
             match head {
                 Head::End => return Ok(()),
                 Head::Nothing => std::future::poll_fn(|cx| self.pushed.poll_raised(cx)).await,
-                Head::Durable(sequence) if sequence <= durable => {
+                Head::Reach(needed) if reached.covers(&needed) => {
                     if let Some((Pending::Produced(header, produced), _)) = self.pop() {
+                        produced.count(self.core.metrics());
                         encode(&header, &produced, &mut out);
                     }
                 }
-                Head::Durable(sequence) => match self.core.durable(sequence).await {
-                    // More than this block may be durable by now: its answers leave together.
-                    Ok(()) => durable = self.core.with(|core| core.log.durable()),
+                Head::Reach(needed) => match self.core.reached(&needed).await {
+                    // The log may have come further by now: those answers leave together.
+                    Ok(()) => reached = self.core.reach(),
                     Err(failure) => {
                         if let Some((Pending::Produced(header, mut produced), _)) = self.pop() {
                             produced.fail(&failure.to_string());
@@ -465,7 +466,7 @@ impl Queue {
         match self.pending.front() {
             None if self.is_finished => Head::End,
             None => Head::Nothing,
-            Some((Pending::Produced(_, produced), _)) => Head::Durable(produced.sequence),
+            Some((Pending::Produced(_, produced), _)) => Head::Reach(produced.needed),
             Some((Pending::Request(..) | Pending::Ready(_), _)) => Head::Turn,
         }
     }

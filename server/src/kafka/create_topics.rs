@@ -9,7 +9,7 @@ use kafka_protocol::messages::create_topics_response::{
 };
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use kafka_protocol::protocol::StrBytes;
-use ringlog_engine::topics::{MetadataRecord, TopicCommand, TopicConfig, TopicId};
+use ringlog_engine::topics::{Durability, MetadataRecord, TopicCommand, TopicConfig, TopicId};
 use uuid::Uuid;
 
 use super::bounds::{Field, Shape, field};
@@ -111,6 +111,12 @@ async fn create(
             ..
         }) => {
             tracing::info!(core = %core.id(), topic = %name, partitions = partitions.len(), "created a topic");
+            if config.durability() < Durability::Flushed {
+                tracing::warn!(
+                    core = %core.id(), topic = %name, durability = config.durability().name(),
+                    "the topic acknowledges records before they are on stable storage"
+                );
+            }
             Ok(Created {
                 id,
                 partitions: partitions.len() as u32,

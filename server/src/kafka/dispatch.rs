@@ -10,8 +10,8 @@ use super::answer::Answer;
 use super::decode::{RequestError, decode};
 use super::request::RequestHeader;
 use super::{
-    api_versions, create_partitions, create_topics, delete_topics, describe_cluster,
-    describe_configs, fetch, init_producer_id, list_offsets, metadata,
+    api_versions, create_partitions, create_topics, delete_records, delete_topics,
+    describe_cluster, describe_configs, fetch, init_producer_id, list_offsets, metadata,
 };
 use crate::node::core::CoreHandle;
 
@@ -50,6 +50,10 @@ pub async fn answer(
         ApiKey::DeleteTopics => {
             let request = decode(header, frame, delete_topics::FIELDS)?;
             of(header, &delete_topics::handle(core, version, request).await)
+        }
+        ApiKey::DeleteRecords => {
+            let request = decode(header, frame, delete_records::FIELDS)?;
+            of(header, &delete_records::handle(core, request).await)
         }
         ApiKey::InitProducerId => {
             let request = decode(header, frame, init_producer_id::FIELDS)?;

@@ -55,7 +55,9 @@ fn of_producer(error: &ProduceError) -> ResponseError {
     }
 }
 
-fn of_append(error: &AppendError) -> ResponseError {
+/// What the log did not take.
+#[must_use]
+pub fn of_append(error: &AppendError) -> ResponseError {
     match error {
         AppendError::TooLarge { .. } => ResponseError::MessageTooLarge,
         // Clients try again, without asking for metadata first.

@@ -239,8 +239,10 @@ async fn scan(
                 tracing::error!(%partition, %error, "a stored batch cannot be read");
                 ResponseError::CorruptMessage
             })?;
-            if header.max_timestamp >= timestamp_ms {
-                return Ok(in_batch(&header, batch, timestamp_ms, largest).await);
+            if header.max_timestamp >= timestamp_ms
+                && let Some(found) = in_batch(&header, batch, start, timestamp_ms, largest).await
+            {
+                return Ok(found);
             }
             let first = Offset(u64::try_from(header.base_offset).unwrap_or(0));
             at = at.max(first.plus(header.offsets().into()));
@@ -249,37 +251,47 @@ async fn scan(
     }
 }
 
-async fn in_batch(header: &BatchHeader, batch: &Buf, timestamp_ms: i64, largest: bool) -> Found {
+/// What is found in a batch; `None`: the records that reach the time lie before the partition's
+/// start, which may be within a batch.
+async fn in_batch(
+    header: &BatchHeader,
+    batch: &Buf,
+    start: Offset,
+    timestamp_ms: i64,
+    largest: bool,
+) -> Option<Found> {
     let leader_epoch = header.partition_leader_epoch;
+    let start = start.as_i64();
     // Where the node gave the timestamps, every record has that of the batch.
     let whole = Found {
-        offset: header.base_offset,
+        offset: header.base_offset.max(start),
         timestamp_ms: header.max_timestamp,
         leader_epoch,
     };
     if header.timestamp_type() == TimestampType::LogAppendTime {
-        return whole;
+        return Some(whole);
     }
     let place = if largest {
         records::latest(batch).await.map(Some)
     } else {
-        records::first_at_or_after(batch, timestamp_ms).await
+        records::first_at_or_after(batch, timestamp_ms, start - header.base_offset).await
     };
     match place {
         Ok(Some(RecordPlace {
             offset_delta,
             timestamp_ms,
-        })) => Found {
-            offset: header.base_offset + i64::from(offset_delta),
+        })) => Some(Found {
+            offset: (header.base_offset + i64::from(offset_delta)).max(start),
             timestamp_ms,
             leader_epoch,
-        },
+        }),
+        Ok(None) if header.base_offset < start => None,
         // Its header promises more than its records have: a reader that starts here misses
         // nothing.
-        Ok(None) => whole,
+        Ok(None) => Some(whole),
         Err(error) => {
             tracing::warn!(offset = header.base_offset, %error, "a batch could not be opened for a timestamp; answered with its first offset");
-            whole
+            Some(whole)
         }
     }
 }

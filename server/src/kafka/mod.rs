@@ -24,6 +24,7 @@ pub mod connection;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod decode;
+pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;

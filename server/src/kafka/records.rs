@@ -64,7 +64,7 @@ pub async fn latest(batch: &[u8]) -> Result<RecordPlace, OpenError> {
     latest.ok_or(OpenError::Record { index: 0 })
 }
 
-/// The first record at or after a time.
+/// The first record at or after a time whose offset is at least so far into the batch.
 ///
 /// Cancellation: nothing is kept.
 ///
@@ -73,10 +73,11 @@ pub async fn latest(batch: &[u8]) -> Result<RecordPlace, OpenError> {
 pub async fn first_at_or_after(
     batch: &[u8],
     timestamp_ms: i64,
+    least_delta: i64,
 ) -> Result<Option<RecordPlace>, OpenError> {
     let mut found = None;
     each(batch, |place| {
-        if place.timestamp_ms >= timestamp_ms {
+        if place.timestamp_ms >= timestamp_ms && i64::from(place.offset_delta) >= least_delta {
             found = Some(place);
         }
         found.is_none()

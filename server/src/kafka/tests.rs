@@ -4,4 +4,6 @@ mod admin;
 mod bad_input;
 mod client;
 mod decoding;
+mod delete_records;
+mod durability;
 mod records;

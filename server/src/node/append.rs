@@ -7,9 +7,9 @@
 use std::ops::Range;
 
 use ringlog_engine::partitions::{Prepared, ProduceError};
-use ringlog_engine::topics::TimestampType;
+use ringlog_engine::topics::{Durability, TimestampType};
 use ringlog_storage::buffer::BufMut;
-use ringlog_storage::log::{AppendError, EntryKind, EntryMeta, FrameEntry};
+use ringlog_storage::log::{AppendError, EntryKind, EntryMeta, FrameEntry, Urgency};
 use ringlog_types::batch::{self, BatchHeader};
 use ringlog_types::{Offset, PartitionId, Sequence};
 
@@ -50,8 +50,10 @@ pub struct Appended {
     pub log_append_time_ms: Option<i64>,
     /// First offset of the partition.
     pub log_start_offset: Offset,
-    /// Durable when the log is durable up to here.
+    /// The block that it is in.
     pub sequence: Sequence,
+    /// What its acknowledgement means.
+    pub durability: Durability,
     /// A repeat of an idempotent producer: nothing was added.
     pub duplicate: bool,
 }
@@ -114,7 +116,10 @@ impl Core {
             let result = match self.reserve(index, batch, bytes, now_ms) {
                 Err(error) => Err(error.into()),
                 Ok(Taken::Repeat(appended)) => Ok(appended),
-                Ok(Taken::New(reserved)) => match self.log.append(&[(reserved.meta, &*bytes)]) {
+                Ok(Taken::New(reserved)) => match self.log.append_with(
+                    &[(reserved.meta, &*bytes)],
+                    urgency_of(reserved.appended.durability),
+                ) {
                     Ok(sequence) => Ok(Appended {
                         sequence,
                         ..reserved.appended
@@ -173,7 +178,9 @@ impl Core {
         if entries.is_empty() {
             return results;
         }
-        match self.log.append_frame(&entries, frame, end) {
+        let strongest = reserved.iter().map(|new| new.appended.durability).max();
+        let urgency = strongest.map_or(Urgency::Durable, urgency_of);
+        match self.log.append_frame_with(&entries, frame, end, urgency) {
             Ok(sequence) => {
                 for new in reserved {
                     results[new.index] = Ok(Appended {
@@ -214,11 +221,13 @@ impl Core {
             self.owns(partition),
             "the adapter asks the partition's owner"
         );
+        let (durability, stamps_append_time) = self.topic_rules(partition);
         let mut appended = Appended {
             base_offset: Offset::ZERO,
             log_append_time_ms: None,
             log_start_offset: self.partitions.start_offset(partition),
             sequence: Sequence::NONE,
+            durability,
             duplicate: false,
         };
         match self.partitions.prepare(partition, &range.header, now_ms)? {
@@ -245,7 +254,7 @@ impl Core {
                 batch::set_base_offset(bytes, base_offset);
                 batch::set_leader_epoch(bytes, self.leader_epoch());
                 let mut max_timestamp = range.header.max_timestamp;
-                if self.stamps_append_time(partition) {
+                if stamps_append_time {
                     batch::set_log_append_time(bytes, now_ms);
                     appended.log_append_time_ms = Some(now_ms);
                     max_timestamp = now_ms;
@@ -268,10 +277,15 @@ impl Core {
         }
     }
 
-    fn stamps_append_time(&self, partition: PartitionId) -> bool {
+    /// What an acknowledgement of the partition's topic means, and whether the node gives its
+    /// records their time.
+    fn topic_rules(&self, partition: PartitionId) -> (Durability, bool) {
         self.topics
             .by_number(partition.topic())
-            .is_some_and(|topic| topic.config.timestamp_type() == TimestampType::LogAppendTime)
+            .map_or((Durability::Flushed, false), |topic| {
+                let own_clock = topic.config.timestamp_type() == TimestampType::LogAppendTime;
+                (topic.config.durability(), own_clock)
+            })
     }
 
     /// The wall clock of this core's log.
@@ -285,6 +299,14 @@ impl Core {
     #[must_use]
     pub fn leader_epoch(&self) -> i32 {
         i32::try_from(self.log.epoch()).unwrap_or(i32::MAX)
+    }
+}
+
+/// What the log has to do before a batch of this durability is acknowledged.
+fn urgency_of(durability: Durability) -> Urgency {
+    match durability {
+        Durability::Flushed => Urgency::Durable,
+        Durability::Written | Durability::Buffered => Urgency::Written,
     }
 }
 

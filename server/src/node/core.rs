@@ -261,6 +261,7 @@ struct Shared {
     /// Wakes the driver: something was appended, or a read waits to be started.
     work: Signal,
     /// Copies of the log's own numbers, so that a wait that is over costs no borrow.
+    written: Cell<Sequence>,
     durable: Cell<Sequence>,
     reads_done: Cell<u64>,
     failure: RefCell<Option<StorageFailed>>,
@@ -298,6 +299,7 @@ impl CoreHandle {
         });
         CoreHandle(Rc::new(Shared {
             id: core.id,
+            written: Cell::new(core.log.written()),
             durable: Cell::new(core.log.durable()),
             reads_done: Cell::new(core.log.reads_done()),
             failure: RefCell::new(failure),
@@ -448,8 +450,8 @@ impl CoreHandle {
         &self.0.work
     }
 
-    pub(in crate::node) fn durable_waiters(&self) -> usize {
-        self.0.waiters.borrow().durable_waiting()
+    pub(in crate::node) fn commit_waiters(&self) -> usize {
+        self.0.waiters.borrow().commit_waiting()
     }
 
     pub(in crate::node) fn mailboxes(&self) -> &[Arc<Mailbox<Message>>] {
@@ -479,6 +481,7 @@ impl CoreHandle {
         let shared = &*self.0;
         {
             let core = shared.state.borrow();
+            shared.written.set(core.log.written());
             shared.durable.set(core.log.durable());
             shared.reads_done.set(core.log.reads_done());
             if let Some(cause) = core.log.failure() {
@@ -491,6 +494,7 @@ impl CoreHandle {
             }
         }
         let mut waiters = shared.waiters.borrow_mut();
+        waiters.written_reached(shared.written.get());
         waiters.durable_reached(shared.durable.get());
         waiters.reads_reached(shared.reads_done.get());
         waiters.log_moved();

@@ -76,7 +76,7 @@ impl Driver {
             let turn = self.turn();
             let now = Instant::now();
             self.polling.turned(turn.moved, turn.in_flight, now);
-            let waiters = self.core.durable_waiters();
+            let waiters = self.core.commit_waiters();
             if self.polling.holds(turn.in_flight, waiters, now) {
                 // Lets the runtime look at sockets and timers, and run whoever is ready.
                 tokio::task::yield_now().await;

@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ringlog_engine::topics::Durability;
+
 /// Kafka API keys that are counted one by one; larger ones share the last place.
 pub const API_KEYS: usize = 96;
 
@@ -166,6 +168,7 @@ pub struct CoreMetrics {
     pub memory_waits: Counter,
     requests: [Counter; API_KEYS],
     errors: [Counter; ErrorKind::ALL.len()],
+    acknowledged_batches: [Counter; Durability::ALL.len()],
 }
 
 impl Default for CoreMetrics {
@@ -188,6 +191,7 @@ impl Default for CoreMetrics {
             memory_waits: Counter::default(),
             requests: std::array::from_fn(|_| Counter::default()),
             errors: std::array::from_fn(|_| Counter::default()),
+            acknowledged_batches: Default::default(),
         }
     }
 }
@@ -213,6 +217,17 @@ impl CoreMetrics {
     #[must_use]
     pub fn errors(&self, kind: ErrorKind) -> u64 {
         self.errors[kind as usize].get()
+    }
+
+    /// Counts batches whose acknowledgement leaves, by what it means.
+    pub fn acknowledge(&self, durability: Durability, batches: u64) {
+        self.acknowledged_batches[durability as usize].add(batches);
+    }
+
+    /// Batches acknowledged so far with this meaning.
+    #[must_use]
+    pub fn acknowledged_batches(&self, durability: Durability) -> u64 {
+        self.acknowledged_batches[durability as usize].get()
     }
 
     /// Notes that a synchronous step took this long, by itself or because the kernel gave the

@@ -5,7 +5,8 @@
 //! | `supervisor`, `thread`, `status` | all cores up and down; the life of one; how they are |
 //! | `directory`, `topology` | the data directory; who owns what, and where |
 //! | `core`, `append`, `machine` | a core's state, records into it, its machines behind its log |
-//! | `driver`, `polling`, `waiters` | what moves the log, how long it polls, who waits for that |
+//! | `driver`, `polling` | what moves the log, how long it polls |
+//! | `waiters`, `reach` | who waits for the log, and how far it has come |
 //! | `mailbox`, `message`, `inbox`, `outbox` | between cores |
 //! | `control`, `decisions`, `retention` | topics and their configs; old records |
 //! | `accept`, `metrics`, `step_watch` | connections; what a core counts; how long its steps take |
@@ -27,6 +28,7 @@ pub mod message;
 pub mod metrics;
 pub mod outbox;
 pub mod polling;
+pub mod reach;
 pub mod retention;
 pub mod status;
 pub mod step_watch;

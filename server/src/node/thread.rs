@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringlog_engine::partitions::{Partitions, ProducerIds};
-use ringlog_engine::topics::{MetadataRecord, Topics};
+use ringlog_engine::topics::{Durability, MetadataRecord, Topic, Topics};
 use ringlog_storage::io::uring::{UringIo, UringOptions};
 use ringlog_storage::log::{Log, LogConfig, RecoveryReport};
 use ringlog_types::{CoreId, LogId, PartitionId};
@@ -209,6 +209,9 @@ async fn serve(mut core: Core, plan: Plan, start: Start) -> Result<Core, String>
         core.add_orphaned(orphaned);
     }
     core.log.set_metadata_version(core.topics.version());
+    if plan.id.0 == 0 {
+        warn_of_weaker_topics(&core.topics);
+    }
     let ring = Readable::watch(core.log.io())
         .map_err(|error| format!("waiting for the log's ring failed: {error}"))?;
     let mailboxes: Arc<[Arc<Mailbox<Message>>]> = status
@@ -325,6 +328,29 @@ async fn end<T>(task: JoinHandle<T>) {
         // How it ended does not matter: it was told to.
         let _ = task.await;
     }
+}
+
+/// Says once per start which topics acknowledge what is not on stable storage.
+fn warn_of_weaker_topics(topics: &Topics) {
+    const NAMED: usize = 10;
+    let weaker = topics
+        .iter()
+        .filter(|topic| topic.config.durability() < Durability::Flushed);
+    let weaker: Vec<&Topic> = weaker.collect();
+    if weaker.is_empty() {
+        return;
+    }
+    let named = weaker.iter().take(NAMED);
+    let named: Vec<String> = named
+        .map(|topic| format!("{} ({})", topic.name, topic.config.durability().name()))
+        .collect();
+    tracing::warn!(
+        "{} topics acknowledge records before they are on stable storage, by their \
+         ringlog.durability: {}{}",
+        weaker.len(),
+        named.join(", "),
+        if weaker.len() > NAMED { ", …" } else { "" }
+    );
 }
 
 /// Partitions in the log whose topic is gone, or never came to be: a core may have been stopped

@@ -88,6 +88,7 @@ struct ProgressWaiter {
 /// All tasks of a core that wait for its log.
 #[derive(Debug, Default)]
 pub struct Waiters {
+    written: Ordered,
     durable: Ordered,
     reads: Ordered,
     moved: Vec<Waker>,
@@ -102,10 +103,20 @@ impl Waiters {
         self.durable.add(sequence.0, waker);
     }
 
-    /// How many wait for durability.
+    /// Waits for the written prefix to reach a sequence.
+    pub fn wait_written(&mut self, sequence: Sequence, waker: Waker) {
+        self.written.add(sequence.0, waker);
+    }
+
+    /// The written prefix reached a sequence.
+    pub fn written_reached(&mut self, sequence: Sequence) {
+        self.written.wake_until(sequence.0);
+    }
+
+    /// How many wait for a block to be written or durable.
     #[must_use]
-    pub fn durable_waiting(&self) -> usize {
-        self.durable.waiting.len()
+    pub fn commit_waiting(&self) -> usize {
+        self.written.waiting.len() + self.durable.waiting.len()
     }
 
     /// The durable prefix reached a sequence.
@@ -200,6 +211,7 @@ impl Waiters {
 
     /// The log closed: everyone looks again.
     pub fn wake_all(&mut self) {
+        self.written.wake_until(u64::MAX);
         self.durable.wake_until(u64::MAX);
         self.reads.wake_until(u64::MAX);
         self.log_moved();
@@ -312,13 +324,14 @@ mod tests {
         let mut waiters = Waiters::default();
         let (count, waker) = counter();
         waiters.wait_durable(Sequence(9), waker.clone());
+        waiters.wait_written(Sequence(9), waker.clone());
         waiters.wait_reads(4, waker.clone());
         waiters.wait_moved(waker.clone());
         let key = waiters.enter_progress(&[PartitionId::NONE]);
         let mut cx = Context::from_waker(&waker);
         assert!(waiters.poll_progress(key, &mut cx).is_pending());
         waiters.wake_all();
-        assert_eq!(woken(&count), 4);
+        assert_eq!(woken(&count), 5);
         assert!(waiters.poll_progress(key, &mut cx).is_ready());
     }
 }

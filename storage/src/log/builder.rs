@@ -15,6 +15,7 @@ use std::time::Duration;
 use ringlog_types::Sequence;
 
 use super::frame::{FRAME_HEADROOM_BYTES, FrameEntry};
+use super::urgency::Urgency;
 use crate::buffer::{Buf, BufMut};
 use crate::format::block_header::{BlockHeader, Group};
 use crate::format::checksum::{Key, payload_checksum};
@@ -47,6 +48,8 @@ pub(super) struct OpenBlock {
     pub opened_at: Duration,
     /// Bytes of its payloads.
     pub payload_bytes: usize,
+    /// The most that anybody waits for who has an entry in it.
+    pub urgency: Urgency,
     entries: Vec<EntryHeader>,
     places: Vec<Place>,
     head: Option<BufMut>,
@@ -77,13 +80,14 @@ pub(super) struct Laid {
 }
 
 impl OpenBlock {
-    pub fn new(sequence: Sequence, opened_at: Duration) -> OpenBlock {
+    pub fn new(sequence: Sequence, opened_at: Duration, urgency: Urgency) -> OpenBlock {
         OpenBlock {
             sequence,
             group: Group::Whole,
             group_first: sequence,
             opened_at,
             payload_bytes: 0,
+            urgency,
             entries: Vec::new(),
             places: Vec::new(),
             head: None,

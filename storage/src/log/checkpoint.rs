@@ -11,6 +11,7 @@ use ringlog_types::{Offset, PartitionId};
 
 use super::block::Block;
 use super::pending::PendingCheckpoint;
+use super::urgency::Urgency;
 use super::{EntryKind, EntryMeta, Log, Machine};
 use crate::format::manifest::{Manifest, PartitionRow, RangeRow, SegmentRow};
 use crate::format::segment_header::CheckpointPointer;
@@ -42,7 +43,7 @@ impl<I: Io> Log<I> {
             .zip(&parts)
             .map(|(number, part)| (meta(number), *part))
             .collect();
-        match self.add_group(&entries) {
+        match self.add_group(&entries, Urgency::Durable) {
             Ok(last_sequence) => {
                 self.pending_checkpoint = Some(PendingCheckpoint {
                     first: None,

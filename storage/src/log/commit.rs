@@ -9,7 +9,7 @@
 //!
 //! Invariant: durable moves forward one block at a time, in sequence order, and only over
 //! blocks whose write completed in full and either carried DSYNC or was covered by a flush
-//! submitted after that completion.
+//! submitted after that completion. `flush` has the latter.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,12 +22,13 @@ use super::frame::{FRAME_HEADROOM_BYTES, FrameEntry};
 use super::pending::{InFlight, WriteState};
 use super::seeded_bug::SeededBug;
 use super::segments::Segments;
+use super::urgency::Urgency;
 use super::work::Work;
 use super::{AppendError, EntryKind, EntryMeta, FlushMethod, Log, Machine};
 use crate::buffer::{Buf, BufMut};
 use crate::format::block_header::{BlockHeader, Group};
 use crate::format::entry_header::EntryHeader;
-use crate::io::{Completion, FileId, Io, Op};
+use crate::io::{Completion, Io, Op};
 
 /// Largest block, and so the largest entry: far above Kafka's default `max.message.bytes`,
 /// far below what would hold the device for long.
@@ -48,6 +49,18 @@ impl<I: Io> Log<I> {
     /// # Errors
     /// See [`AppendError`]; nothing was added then.
     pub fn append(&mut self, entries: &[(EntryMeta, &[u8])]) -> Result<Sequence, AppendError> {
+        self.append_with(entries, Urgency::Durable)
+    }
+
+    /// [`Log::append`] for who may not wait for stable storage.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_with(
+        &mut self,
+        entries: &[(EntryMeta, &[u8])],
+        urgency: Urgency,
+    ) -> Result<Sequence, AppendError> {
         let bytes: usize = entries.iter().map(|(_, payload)| payload.len()).sum();
         let records = entries
             .iter()
@@ -58,7 +71,7 @@ impl<I: Io> Log<I> {
             .max()
             .unwrap_or(0);
         self.admit(largest, bytes, records)?;
-        self.add_group(entries)
+        self.add_group(entries, urgency)
     }
 
     /// Adds entries as one atomic group whose bytes lie in `frame`, without copying them: the
@@ -77,6 +90,23 @@ impl<I: Io> Log<I> {
         frame: BufMut,
         end: usize,
     ) -> Result<Sequence, AppendError> {
+        self.append_frame_with(entries, frame, end, Urgency::Durable)
+    }
+
+    /// [`Log::append_frame`] for who may not wait for stable storage.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    ///
+    /// # Panics
+    /// As [`Log::append_frame`].
+    pub fn append_frame_with(
+        &mut self,
+        entries: &[FrameEntry],
+        frame: BufMut,
+        end: usize,
+        urgency: Urgency,
+    ) -> Result<Sequence, AppendError> {
         let padded = end.next_multiple_of(self.unit);
         assert!(
             padded <= frame.len(),
@@ -94,7 +124,7 @@ impl<I: Io> Log<I> {
                 .iter()
                 .map(|e| (e.meta, &frame[e.range.clone()]))
                 .collect();
-            return self.append(&copied);
+            return self.append_with(&copied, urgency);
         }
         let bytes: usize = entries.iter().map(|entry| entry.range.len()).sum();
         let records = entries
@@ -111,7 +141,7 @@ impl<I: Io> Log<I> {
         let open = self.open_block();
         open.push_frame(entries, frame, end);
         self.pending_bytes += bytes;
-        Ok(self.added())
+        Ok(self.added(urgency))
     }
 
     /// Largest frame buffer [`Log::append_frame`] takes without copying.
@@ -173,6 +203,7 @@ impl<I: Io> Log<I> {
     pub(super) fn add_group(
         &mut self,
         entries: &[(EntryMeta, &[u8])],
+        urgency: Urgency,
     ) -> Result<Sequence, AppendError> {
         let bytes: usize = entries.iter().map(|(_, payload)| payload.len()).sum();
         let table = entries.len() * EntryHeader::BYTES;
@@ -184,14 +215,15 @@ impl<I: Io> Log<I> {
                 open.push_copied(*meta, payload);
             }
             self.pending_bytes += bytes;
-            return Ok(self.added());
+            return Ok(self.added(urgency));
         }
-        self.add_spanning_group(entries)
+        self.add_spanning_group(entries, urgency)
     }
 
     fn add_spanning_group(
         &mut self,
         entries: &[(EntryMeta, &[u8])],
+        urgency: Urgency,
     ) -> Result<Sequence, AppendError> {
         // Split greedily, and take all the memory before anything is added.
         let limit = self.largest_block(entries.len());
@@ -218,7 +250,7 @@ impl<I: Io> Log<I> {
         let last = blocks.len() - 1;
         let now = self.submitter.io.monotonic();
         for (number, (head, entries)) in blocks.into_iter().enumerate() {
-            let mut block = OpenBlock::new(self.next_sequence, now);
+            let mut block = OpenBlock::new(self.next_sequence, now, urgency);
             self.next_sequence = self.next_sequence.next();
             block.group_first = group_first;
             block.group = match number {
@@ -297,15 +329,16 @@ impl<I: Io> Log<I> {
     fn open_block(&mut self) -> &mut OpenBlock {
         if self.open.is_none() {
             let now = self.submitter.io.monotonic();
-            self.open = Some(OpenBlock::new(self.next_sequence, now));
+            self.open = Some(OpenBlock::new(self.next_sequence, now, Urgency::Written));
             self.next_sequence = self.next_sequence.next();
         }
         self.open.as_mut().expect("it was just made")
     }
 
     /// An entry went into the open block.
-    fn added(&mut self) -> Sequence {
-        let open = self.open.as_ref().expect("an entry was just added to it");
+    fn added(&mut self, urgency: Urgency) -> Sequence {
+        let open = self.open.as_mut().expect("an entry was just added to it");
+        open.urgency = open.urgency.max(urgency);
         let sequence = open.sequence;
         self.last_entry_sequence = sequence;
         if open.gathered_bytes() >= self.config.target_block_bytes {
@@ -355,9 +388,9 @@ impl<I: Io> Log<I> {
     /// at once.
     fn write_blocks(&mut self) -> bool {
         let mut written_bytes = 0;
-        while self.in_flight.len() < self.config.depth {
+        while self.writes_under_way() < self.config.depth && self.has_room_in_flight() {
             if self.ready.is_empty() {
-                if self.open.is_none() || self.in_flight.len() >= self.config.eager_depth {
+                if self.open.is_none() || self.writes_under_way() >= self.config.eager_depth {
                     return false;
                 }
                 self.close_open();
@@ -428,8 +461,9 @@ impl<I: Io> Log<I> {
         self.mark_due = entry_count > 0;
         let file = segment.file;
         let bufs: Vec<Buf> = laid.extents.iter().map(|(_, buf)| buf.clone()).collect();
-        let durable =
-            self.config.flush == FlushMethod::DsyncEachWrite && !self.has_bug(SeededBug::SkipFlush);
+        let durable = self.config.flush == FlushMethod::DsyncEachWrite
+            && open.urgency == Urgency::Durable
+            && !self.has_bug(SeededBug::SkipFlush);
         let write = Op::Write {
             file,
             offset: position,
@@ -461,6 +495,9 @@ impl<I: Io> Log<I> {
             file,
             payload_bytes: open.payload_bytes,
             submitted_at: now,
+            urgency: open.urgency,
+            dsync: durable,
+            written_at: Duration::ZERO,
             state: if self.has_bug(SeededBug::AckEarly) {
                 WriteState::Durable
             } else {
@@ -470,36 +507,18 @@ impl<I: Io> Log<I> {
         Some(bytes)
     }
 
-    /// One flush at a time, for the file of the oldest written block: it covers every block of
-    /// that file whose write has completed.
-    fn submit_flush(&mut self) {
-        if self.flush_in_flight {
-            return;
-        }
-        let written = |block: &&InFlight| block.state == WriteState::Written;
-        let Some(file) = self.in_flight.iter().find(written).map(|block| block.file) else {
-            return;
-        };
-        let mut upto = Sequence::NONE;
-        for block in &mut self.in_flight {
-            if block.state == WriteState::Written && block.file == file {
-                block.state = WriteState::Flushing;
-                upto = block.block.sequence;
-            }
-        }
-        self.flush_in_flight = true;
-        self.stats.flushes += 1;
-        self.submitter
-            .submit(Op::Flush { file }, Work::Flush(file, upto));
-    }
-
     /// Takes completions; applies newly durable blocks to `machine` in order. Returns whether
-    /// [`Log::durable`], [`Log::reads_done`] or [`Log::failure`] moved.
+    /// [`Log::durable`], [`Log::written`], [`Log::reads_done`] or [`Log::failure`] moved.
     pub fn poll(&mut self, machine: &mut dyn Machine) -> bool {
-        let before = (self.durable, self.reads_done, self.failure.is_some());
+        let state = |log: &Log<I>| {
+            let failed = log.failure.is_some();
+            (log.durable, log.written(), log.reads_done, failed)
+        };
+        let before = state(self);
         for (work, completion) in self.submitter.completions() {
             self.complete(work, completion);
         }
+        self.advance_written();
         while self
             .in_flight
             .front()
@@ -520,7 +539,7 @@ impl<I: Io> Log<I> {
             self.seal_full_segments();
             self.mark_when_idle();
         }
-        before != (self.durable, self.reads_done, self.failure.is_some())
+        before != state(self)
     }
 
     fn complete(&mut self, work: Work, completion: Completion) {
@@ -570,38 +589,22 @@ impl<I: Io> Log<I> {
             }
             unreachable!("a block stays in flight until its write completed");
         };
+        let now = self.submitter.io.monotonic();
         let block = &mut self.in_flight[at];
         match whole(result, block.block.bytes) {
             Ok(()) => {
-                block.state = match self.config.flush {
-                    _ if self.config.seeded_bug == Some(SeededBug::SkipFlush) => {
-                        WriteState::Durable
-                    }
-                    FlushMethod::DsyncEachWrite => WriteState::Durable,
-                    FlushMethod::FlushAfterWrites => WriteState::Written,
+                block.written_at = now;
+                let skips_flush = self.config.seeded_bug == Some(SeededBug::SkipFlush);
+                block.state = if block.dsync || skips_flush {
+                    WriteState::Durable
+                } else {
+                    WriteState::Written
                 };
             }
             Err(cause) => {
                 block.state = WriteState::Failed;
                 self.fail(format!("writing block {sequence}: {cause}"));
             }
-        }
-    }
-
-    fn flushed(&mut self, file: FileId, upto: Sequence, result: std::io::Result<usize>) {
-        self.flush_in_flight = false;
-        let state = match &result {
-            Ok(_) => WriteState::Durable,
-            Err(_) => WriteState::Failed,
-        };
-        for block in &mut self.in_flight {
-            let covered = block.file == file && block.block.sequence <= upto;
-            if covered && block.state == WriteState::Flushing {
-                block.state = state;
-            }
-        }
-        if let Err(error) = result {
-            self.fail(format!("flushing up to block {upto}: {error}"));
         }
     }
 
@@ -661,7 +664,7 @@ impl<I: Io> Log<I> {
         self.close_open();
         let now = self.submitter.io.monotonic();
         self.ready
-            .push_back(OpenBlock::new(self.next_sequence, now));
+            .push_back(OpenBlock::new(self.next_sequence, now, Urgency::Durable));
         self.next_sequence = self.next_sequence.next();
         self.mark_due = false;
     }
@@ -678,7 +681,8 @@ impl<I: Io> Log<I> {
         let mark = (self.mark_due && quiet)
             .then(|| (self.last_progress + self.config.idle_mark_after).saturating_sub(now));
         let retry = self.segments.is_stuck().then_some(SPACE_RETRY);
-        [mark, retry].into_iter().flatten().min()
+        let flush = self.flush_due().filter(|_| !self.flush_in_flight);
+        [mark, retry, flush].into_iter().flatten().min()
     }
 }
 

@@ -31,6 +31,9 @@ pub struct LogConfig {
     pub eager_depth: usize,
     /// How blocks become durable.
     pub flush: FlushMethod,
+    /// A block in which nobody waits for stable storage is flushed this long after its write, if
+    /// nothing brought its flush before. Readers see it then.
+    pub flush_after: Duration,
     /// A checkpoint is written after this many bytes of blocks.
     pub checkpoint_bytes: u64,
     /// Blocks kept in memory for readers at the tail.
@@ -62,6 +65,7 @@ impl Default for LogConfig {
             depth: 8,
             eager_depth: 2,
             flush: FlushMethod::DsyncEachWrite,
+            flush_after: Duration::from_millis(5),
             checkpoint_bytes: 256 << 20,
             cache_bytes: 24 << 20,
             cold_cache_bytes: 16 << 20,

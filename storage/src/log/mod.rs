@@ -5,10 +5,12 @@
 //! |---|---|
 //! | `builder` | the block that gathers |
 //! | `commit` | from append to durable: the pipeline and its rule |
+//! | `flush`, `urgency` | blocks that are written plain, and their flush |
 //! | `segments` | segment files and their pool |
 //! | `index`, `cache`, `read`, `rescan` | finding and reading |
 //! | `apply` | what a durable block changes |
 //! | `seal` | footers, trailers, closing |
+//! | `retention` | where a partition starts by its limits |
 //! | `checkpoint` | writing the state of everything |
 //! | `survey`, `adopt`, `recovery`, `walk`, `lost`, `report` | coming back |
 //!
@@ -24,6 +26,7 @@ mod cache;
 mod checkpoint;
 mod commit;
 mod config;
+mod flush;
 mod frame;
 mod index;
 mod lost;
@@ -32,11 +35,13 @@ mod read;
 mod recovery;
 mod report;
 mod rescan;
+mod retention;
 mod seal;
 mod seeded_bug;
 mod segments;
 mod stats;
 mod survey;
+mod urgency;
 mod walk;
 mod work;
 
@@ -58,6 +63,7 @@ pub use report::{Damage, OpenError, RecoveryReport};
 #[doc(hidden)]
 pub use seeded_bug::SeededBug;
 pub use stats::{Histogram, Stats};
+pub use urgency::Urgency;
 
 /// A committed entry, as replay and the live path show it to the machines.
 #[derive(Clone, Debug)]
@@ -164,10 +170,12 @@ pub struct Log<I: Io> {
     spare_head: Option<crate::buffer::BufMut>,
     next_sequence: Sequence,
     last_entry_sequence: Sequence,
+    written: Sequence,
     durable: Sequence,
     previous_checksum: u64,
     pending_bytes: usize,
     flush_in_flight: bool,
+    is_closing: bool,
     mark_due: bool,
     last_progress: Duration,
     last_retry: Duration,
@@ -213,10 +221,12 @@ impl<I: Io> Log<I> {
             spare_head: None,
             next_sequence: Sequence(1),
             last_entry_sequence: Sequence::NONE,
+            written: Sequence::NONE,
             durable: Sequence::NONE,
             previous_checksum: 0,
             pending_bytes: 0,
             flush_in_flight: false,
+            is_closing: false,
             mark_due: false,
             last_progress: now,
             last_retry: now,
@@ -272,6 +282,13 @@ impl<I: Io> Log<I> {
     #[must_use]
     pub fn durable(&self) -> Sequence {
         self.durable
+    }
+
+    /// Last sequence of the written prefix: it and all before it were handed to the device in
+    /// whole. They survive the end of the process; a power cut, only as far as [`Log::durable`].
+    #[must_use]
+    pub fn written(&self) -> Sequence {
+        self.written.max(self.durable)
     }
 
     /// Sequence of the newest block that holds an entry (open, in flight or durable).
@@ -360,40 +377,5 @@ impl<I: Io> Log<I> {
     /// `false`: nothing is cached.
     pub fn shrink_cache(&mut self) -> bool {
         self.cache.evict_one()
-    }
-
-    /// Where the partition should start by its retention: the first offset of a segment, at or
-    /// above the present start. Pass it to [`Log::append`] as [`EntryKind::StartOffset`] to
-    /// make it so. Whole sealed segments only.
-    #[must_use]
-    pub fn retention_start(
-        &self,
-        partition: PartitionId,
-        keep_bytes: Option<u64>,
-        expire_before_ms: Option<i64>,
-    ) -> Offset {
-        let Some(state) = self.partitions.get(&partition) else {
-            return Offset::ZERO;
-        };
-        let mut total = self.partition_bytes(partition);
-        let mut start = state.start;
-        for (_, id) in &state.segments {
-            let Some(segment) = self.segments.live.get(id) else {
-                break;
-            };
-            let Some(range) = segment.index.partitions.get(&partition) else {
-                break;
-            };
-            let sealed = segment.stage == segments::Stage::Sealed;
-            let too_many = keep_bytes.is_some_and(|keep| total.saturating_sub(range.bytes) >= keep);
-            let too_old = expire_before_ms
-                .is_some_and(|before| range.max_timestamp >= 0 && range.max_timestamp < before);
-            if !sealed || !(too_many || too_old) {
-                break;
-            }
-            total -= range.bytes;
-            start = start.max(range.end);
-        }
-        start
     }
 }

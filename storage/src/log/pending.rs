@@ -8,6 +8,7 @@ use std::time::Duration;
 use ringlog_types::Sequence;
 
 use super::block::Block;
+use super::urgency::Urgency;
 use crate::format::entry_header::EntryHeader;
 use crate::format::segment_header::CheckpointPointer;
 use crate::io::FileId;
@@ -29,6 +30,12 @@ pub(super) struct InFlight {
     pub file: FileId,
     pub payload_bytes: usize,
     pub submitted_at: Duration,
+    /// The most that anybody waits for.
+    pub urgency: Urgency,
+    /// Its write makes it durable.
+    pub dsync: bool,
+    /// When its write completed.
+    pub written_at: Duration,
     pub state: WriteState,
 }
 

@@ -166,6 +166,7 @@ impl<I: Io> Log<I> {
     /// # Errors
     /// The failure that closed the log.
     pub fn close(mut self, machine: &mut dyn Machine) -> Result<(), String> {
+        self.is_closing = true;
         self.drain(machine)?;
         if self.anchor.sequence > Sequence::NONE {
             self.start_checkpoint(machine);

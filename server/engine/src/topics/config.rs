@@ -14,19 +14,33 @@ use super::error::TopicError;
 use super::names::shown;
 
 /// What an acknowledgement means: `ringlog.durability`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+/// From the weakest to the strongest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
+    /// In the node's memory: the end of the process loses it, until it is written.
+    Buffered,
+    /// Written, the device may still hold it in a volatile cache: survives the end of the
+    /// process, not a power cut.
+    Written,
     /// On stable storage: survives a crash of the node and a power cut.
-    Synced,
+    Flushed,
 }
 
 impl Durability {
+    /// All, from the weakest to the strongest; each at the place of its number.
+    pub const ALL: [Durability; 3] = [
+        Durability::Buffered,
+        Durability::Written,
+        Durability::Flushed,
+    ];
+
     /// As the configuration spells it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Durability::Synced => "synced",
+            Durability::Buffered => "buffered",
+            Durability::Written => "written",
+            Durability::Flushed => "flushed",
         }
     }
 }
@@ -74,6 +88,7 @@ struct Honoured {
     timestamp_before_max_ms: i64,
     timestamp_after_max_ms: i64,
     timestamp_type: TimestampType,
+    durability: Durability,
 }
 
 impl Default for TopicConfig {
@@ -178,7 +193,7 @@ impl TopicConfig {
     /// `ringlog.durability`: what an acknowledgement means.
     #[must_use]
     pub fn durability(&self) -> Durability {
-        Durability::Synced
+        self.honoured.durability
     }
 
     /// `cleanup.policy`: what is done with old records.
@@ -197,6 +212,11 @@ impl TopicConfig {
             timestamp_type: match value(&set, "message.timestamp.type") {
                 "LogAppendTime" => TimestampType::LogAppendTime,
                 _ => TimestampType::CreateTime,
+            },
+            durability: match value(&set, "ringlog.durability") {
+                "buffered" => Durability::Buffered,
+                "written" => Durability::Written,
+                _ => Durability::Flushed,
             },
         };
         TopicConfig { set, honoured }

@@ -210,16 +210,14 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: UNLIMITED,
         values: Values::Long { min: 1 },
         support: Support::Advisory,
-        documentation: "Without effect: every acknowledged record is on stable storage. See \
-                        ringlog.durability.",
+        documentation: "Without effect: ringlog.durability says what an acknowledgement means.",
     },
     Definition {
         name: "flush.ms",
         default: UNLIMITED,
         values: Values::Long { min: 0 },
         support: Support::Advisory,
-        documentation: "Without effect: every acknowledged record is on stable storage. See \
-                        ringlog.durability.",
+        documentation: "Without effect: ringlog.durability says what an acknowledgement means.",
     },
     Definition {
         name: "follower.replication.throttled.replicas",
@@ -343,8 +341,8 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "1",
         values: Values::Int { min: 1, max: INT },
         support: Support::Advisory,
-        documentation: "Without effect: there is one replica, and an acknowledged record is on \
-                        its stable storage.",
+        documentation: "Without effect: there is one replica. ringlog.durability says what an \
+                        acknowledgement means.",
     },
     Definition {
         name: "preallocate",
@@ -379,25 +377,29 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "-1",
         values: Values::Long { min: -1 },
         support: Support::Honoured,
-        documentation: "Bytes of a partition above which its oldest segments are deleted; '-1': \
-                        no limit.",
+        documentation: "Bytes of a partition above which its oldest records are deleted, in steps \
+                        of the node's segments, which partitions share; '-1': no limit.",
     },
     Definition {
         name: "retention.ms",
         default: "604800000",
         values: Values::Long { min: -1 },
         support: Support::Honoured,
-        documentation: "Time after which records are deleted; '-1': never.",
+        documentation: "Time after which records are deleted, by their timestamps and at the \
+                        next check (log.retention.check.interval.ms of the broker); '-1': never.",
     },
     Definition {
         name: "ringlog.durability",
-        default: "synced",
-        values: Values::OneOf(&["synced", "flushed", "written", "buffered"]),
-        support: Support::DefaultOnly("this version acknowledges only what is on stable storage"),
-        documentation: "What an acknowledgement means. 'synced': on stable storage, nothing is \
-                        lost by a crash or a power cut. Weaker, each less than the one before: \
-                        'flushed': written, and a flush under way; 'written': handed to the \
-                        device; 'buffered': in the node's memory.",
+        default: "flushed",
+        values: Values::OneOf(&["flushed", "written", "buffered"]),
+        support: Support::Honoured,
+        documentation: "What an acknowledgement means. 'flushed': on stable storage, neither a \
+                        crash nor a power cut loses it. 'written': written, and flushed some \
+                        milliseconds later; a crash of the node loses nothing, a power cut or a \
+                        crash of the machine may lose the last acknowledged records. 'buffered': \
+                        in the node's memory; a crash of the node may lose the last acknowledged \
+                        records as well. What is lost is always the end of a partition: order \
+                        and density hold. Consumers see only what is on stable storage.",
     },
     Definition {
         name: "segment.bytes",

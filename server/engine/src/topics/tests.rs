@@ -262,7 +262,7 @@ fn what_is_honoured_is_parsed() {
         ("message.timestamp.type", "LogAppendTime"),
         ("message.timestamp.after.max.ms", "7"),
         ("message.timestamp.before.max.ms", "8"),
-        ("ringlog.durability", "synced"),
+        ("ringlog.durability", "written"),
         ("cleanup.policy", "delete"),
     ])
     .unwrap();
@@ -272,6 +272,7 @@ fn what_is_honoured_is_parsed() {
     assert_eq!(config.timestamp_type(), TimestampType::LogAppendTime);
     assert_eq!(config.message_timestamp_after_max_ms(), 7);
     assert_eq!(config.message_timestamp_before_max_ms(), 8);
+    assert_eq!(config.durability(), Durability::Written);
     let default = TopicConfig::default();
     assert_eq!(default.max_message_bytes(), 1_048_588);
     assert_eq!(default.retention_ms(), Some(7 * 24 * 60 * 60 * 1000));
@@ -279,8 +280,18 @@ fn what_is_honoured_is_parsed() {
     assert_eq!(default.message_timestamp_after_max_ms(), i64::MAX);
     assert_eq!(
         (default.durability(), default.cleanup_policy()),
-        (Durability::Synced, CleanupPolicy::Delete)
+        (Durability::Flushed, CleanupPolicy::Delete)
     );
+}
+
+#[test]
+fn every_durability_is_spelled_as_it_is_parsed_and_has_its_place() {
+    for (place, durability) in Durability::ALL.into_iter().enumerate() {
+        let set = config(&[("ringlog.durability", durability.name())]).unwrap();
+        assert_eq!(set.durability(), durability);
+        assert_eq!(durability as usize, place);
+    }
+    assert!(Durability::ALL.is_sorted());
 }
 
 #[test]
@@ -350,21 +361,6 @@ fn what_would_be_an_empty_promise_is_refused_with_the_reason() {
             "cleanup.policy",
             "compact,delete",
             "compaction is not part of this version",
-        ),
-        (
-            "ringlog.durability",
-            "flushed",
-            "only what is on stable storage",
-        ),
-        (
-            "ringlog.durability",
-            "written",
-            "only what is on stable storage",
-        ),
-        (
-            "ringlog.durability",
-            "buffered",
-            "only what is on stable storage",
         ),
         ("compression.type", "gzip", "byte for byte"),
         ("unclean.leader.election.enable", "true", "one replica"),

@@ -1,13 +1,14 @@
-//! Produce: appends record batches, and says which offsets they got once they are durable.
+//! Produce: appends record batches, and says which offsets they got once they are as durable as
+//! their topics promise.
 //!
 //! ```text
 //! parse in place → targets (topic, owner, rules) → checks (CRC, counts, flags)
-//!     → room in the log → append (offsets, one group) … durable … → answer
+//!     → room in the log → append (offsets, one group) … durable, or written … → answer
 //! ```
 //!
 //! Invariants: record bytes are not copied here; a batch is appended only after all its checks;
-//! nothing is acknowledged here: [`Produced::sequence`] says what must be durable first. Called by
-//! the connection, which answers in the order of the requests while later ones are appended.
+//! nothing is acknowledged here: [`Produced::needed`] says how far the log must come first. Called
+//! by the connection, which answers in the order of the requests while later ones are appended.
 
 pub mod checks;
 pub mod request;
@@ -18,8 +19,8 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use kafka_protocol::error::ResponseError;
+use ringlog_engine::topics::Durability;
 use ringlog_storage::buffer::BufMut;
-use ringlog_types::Sequence;
 use ringlog_types::batch::{self, BatchHeader};
 
 use self::checks::Rules;
@@ -33,6 +34,8 @@ use super::records;
 use super::wire::WireError;
 use crate::node::append::{Appended, BatchRange, FrameOrCopy, ProduceFailure};
 use crate::node::core::CoreHandle;
+use crate::node::metrics::CoreMetrics;
+use crate::node::reach::Reach;
 
 /// Oldest version that carries record batches of format 2.
 const OLDEST: i16 = 3;
@@ -72,10 +75,12 @@ impl Received<'_> {
 pub struct Produced {
     /// Whether the client wants no answer.
     pub is_silent: bool,
-    /// What is answered if everything up to `sequence` becomes durable.
+    /// What is answered if the log comes as far as `needed`.
     pub answer: ProduceAnswer,
-    /// What must be durable before the answer leaves.
-    pub sequence: Sequence,
+    /// How far the log must have come before the answer leaves.
+    pub needed: Reach,
+    /// Batches that the answer acknowledges, by the durability of their topics.
+    batches: [u64; Durability::ALL.len()],
 }
 
 impl Produced {
@@ -86,6 +91,13 @@ impl Produced {
                 let code = ResponseError::KafkaStorageError;
                 partition.outcome = Err(Refusal::new(code, message));
             }
+        }
+    }
+
+    /// Counts what the answer acknowledges, as it leaves.
+    pub fn count(&self, metrics: &CoreMetrics) {
+        for (durability, batches) in Durability::ALL.into_iter().zip(self.batches) {
+            metrics.acknowledge(durability, batches);
         }
     }
 
@@ -159,7 +171,7 @@ pub async fn handle(
             tokio::task::yield_now().await;
         }
     }
-    let sequence = append(core, received, checked, &mut outcomes).await;
+    let (needed, batches) = append(core, received, checked, &mut outcomes).await;
     answer.partitions = partitions
         .iter()
         .zip(outcomes)
@@ -173,7 +185,8 @@ pub async fn handle(
     Ok(Produced {
         is_silent,
         answer,
-        sequence,
+        needed,
+        batches,
     })
 }
 
@@ -233,14 +246,15 @@ async fn check(
     Ok(header)
 }
 
-/// Appends the batches and notes what became of each. Returns what must be durable.
+/// Appends the batches and notes what became of each. Returns how far the log must come, and how
+/// many batches of each durability it took.
 async fn append(
     core: &CoreHandle,
     received: Received<'_>,
     mut checked: Vec<Checked>,
     outcomes: &mut [Result<Stored, Refusal>],
-) -> Sequence {
-    let mut sequence = Sequence::NONE;
+) -> (Reach, [u64; Durability::ALL.len()]) {
+    let mut noted = (Reach::default(), [0; Durability::ALL.len()]);
     let bytes = |checked: &[Checked]| checked.iter().map(|one| one.batch.range.len()).sum();
     match received {
         Received::Large { frame, end } if checked.len() <= STEP_PARTITIONS => {
@@ -250,7 +264,7 @@ async fn append(
                 let batches: Vec<BatchRange> =
                     checked.iter().map(|one| one.batch.clone()).collect();
                 let results = state.append_records(&batches, FrameOrCopy::Frame { frame, end });
-                note(core, &checked, results, outcomes, &mut sequence);
+                note(core, &checked, results, outcomes, &mut noted);
             });
         }
         mut received => {
@@ -265,12 +279,12 @@ async fn append(
                         step.iter().map(|one| one.batch.clone()).collect();
                     let copied = FrameOrCopy::Copy(received.bytes_mut());
                     let results = state.append_records(&batches, copied);
-                    note(core, &step, results, outcomes, &mut sequence);
+                    note(core, &step, results, outcomes, &mut noted);
                 });
             }
         }
     }
-    sequence
+    noted
 }
 
 /// Topics may have been deleted since the targets were found.
@@ -296,13 +310,14 @@ fn note(
     checked: &[Checked],
     results: Vec<Result<Appended, ProduceFailure>>,
     outcomes: &mut [Result<Stored, Refusal>],
-    sequence: &mut Sequence,
+    (needed, batches): &mut (Reach, [u64; Durability::ALL.len()]),
 ) {
     let metrics = core.metrics();
     for (one, result) in checked.iter().zip(results) {
         outcomes[one.place] = match result {
             Ok(appended) => {
-                *sequence = (*sequence).max(appended.sequence);
+                needed.wait_for(appended.sequence, appended.durability);
+                batches[appended.durability as usize] += 1;
                 if appended.duplicate {
                     metrics.duplicate_batches.add(1);
                 } else {

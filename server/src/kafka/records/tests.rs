@@ -86,7 +86,7 @@ fn the_first_record_at_or_after_a_time_is_found_whatever_the_codec() {
     for compression in ALL {
         let bytes = batch(compression, &[50, 90, 20, 95, 10], &[7; 30]);
         let find = |at| {
-            finish(first_at_or_after(&bytes, at))
+            finish(first_at_or_after(&bytes, at, 0))
                 .0
                 .unwrap()
                 .map(|p| p.offset_delta)
@@ -152,7 +152,7 @@ proptest! {
         bytes[place] ^= by;
         bytes.truncate(HEADER_BYTES + cut.index(bytes.len() - HEADER_BYTES + 1));
         let _ = finish(latest(&bytes));
-        let _ = finish(first_at_or_after(&bytes, 2));
+        let _ = finish(first_at_or_after(&bytes, 2, 0));
     }
 
     #[test]

@@ -9,14 +9,17 @@ use kafka_protocol::messages::create_partitions_request::{
 use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
-    DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
@@ -27,8 +30,8 @@ use crate::kafka::bounds::Field;
 use crate::kafka::decode::decode;
 use crate::kafka::request::RequestHeader;
 use crate::kafka::{
-    api_versions, apis, create_partitions, create_topics, delete_topics, describe_cluster,
-    describe_configs, init_producer_id, list_offsets, metadata,
+    api_versions, apis, create_partitions, create_topics, delete_records, delete_topics,
+    describe_cluster, describe_configs, init_producer_id, list_offsets, metadata,
 };
 
 fn text(text: &'static str) -> StrBytes {
@@ -138,6 +141,17 @@ fn requests_about_offsets_and_configurations_are_walked_as_they_are_decoded() {
             .with_name(topic_name("topic"))
             .with_partitions(vec![partition.clone(), partition]);
         ListOffsetsRequest::default().with_topics(vec![topic.clone(), topic])
+    });
+    agree(ApiKey::DeleteRecords, delete_records::FIELDS, |_| {
+        let partition = DeleteRecordsPartition::default()
+            .with_partition_index(4)
+            .with_offset(1 << 40);
+        let topic = DeleteRecordsTopic::default()
+            .with_name(topic_name("topic"))
+            .with_partitions(vec![partition.clone(), partition]);
+        DeleteRecordsRequest::default()
+            .with_topics(vec![topic.clone(), topic])
+            .with_timeout_ms(7)
     });
     agree(ApiKey::DescribeConfigs, describe_configs::FIELDS, |_| {
         let resource = DescribeConfigsResource::default()

@@ -2,8 +2,8 @@
 //! memory, the end. Each wait is a future that holds no borrow of the core's state.
 //!
 //! Invariant: a wait is over because the driver said so, never by its own guess; and whoever
-//! waits for durability is let go only within the log's durable prefix (checked again here in
-//! debug builds, where the process ends otherwise).
+//! waits for durability is let go only within the log's durable prefix, whoever waits for a write
+//! within the written one (checked again here in debug builds, where the process ends otherwise).
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,6 +14,7 @@ use ringlog_types::{PartitionId, Sequence};
 
 use super::{CoreHandle, LOG_RESERVE_BYTES};
 use crate::node::message::StorageFailed;
+use crate::node::reach::Reach;
 use crate::node::waiters::ProgressKey;
 
 /// How long a task that waits for memory sleeps before it looks again: memory also comes back
@@ -35,7 +36,10 @@ impl CoreHandle {
         }
         std::future::poll_fn(|cx| {
             if shared.durable.get() >= sequence {
-                self.check_durable(sequence);
+                self.check_reached(&Reach {
+                    durable: sequence,
+                    ..Reach::default()
+                });
                 return Poll::Ready(Ok(()));
             }
             if let Some(failure) = shared.failure.borrow().as_ref() {
@@ -52,13 +56,65 @@ impl CoreHandle {
         .await
     }
 
-    /// An acknowledgement ahead of the durable prefix must never leave: in debug builds the
-    /// process ends where it would.
-    fn check_durable(&self, sequence: Sequence) {
+    /// Waits until the log has written everything up to `sequence`. Also wakes the core's driver.
+    ///
+    /// Cancellation: nothing is undone.
+    ///
+    /// # Errors
+    /// When the log closed before.
+    async fn written(&self, sequence: Sequence) -> Result<(), StorageFailed> {
+        let shared = &*self.0;
+        if shared.written.get() < sequence {
+            shared.work.raise();
+        }
+        std::future::poll_fn(|cx| {
+            if shared.written.get() >= sequence {
+                self.check_reached(&Reach {
+                    written: sequence,
+                    ..Reach::default()
+                });
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(failure) = shared.failure.borrow().as_ref() {
+                return Poll::Ready(Err(failure.clone()));
+            }
+            shared
+                .waiters
+                .borrow_mut()
+                .wait_written(sequence, cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits until the log has come as far as `needed`.
+    ///
+    /// Cancellation: nothing is undone.
+    ///
+    /// # Errors
+    /// When the log closed before.
+    pub async fn reached(&self, needed: &Reach) -> Result<(), StorageFailed> {
+        self.durable(needed.durable).await?;
+        self.written(needed.written).await
+    }
+
+    /// How far the log has come.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        self.with(|core| Reach {
+            written: core.log.written(),
+            durable: core.log.durable(),
+        })
+    }
+
+    /// An acknowledgement ahead of what it promises must never leave: in debug builds the process
+    /// ends where it would.
+    fn check_reached(&self, needed: &Reach) {
         if cfg!(debug_assertions) {
-            let durable = self.0.state.borrow().log.durable();
-            if sequence > durable {
-                tracing::error!(%sequence, %durable, "released ahead of the durable prefix");
+            let log = &self.0.state.borrow().log;
+            let (written, durable) = (log.written(), log.durable());
+            if !(Reach { written, durable }).covers(needed) {
+                tracing::error!(?needed, %written, %durable, "released ahead of the log");
                 std::process::abort();
             }
         }
@@ -145,7 +201,9 @@ impl CoreHandle {
             // A log that moves gives memory back. Answers that are sent and connections that end
             // do as well, without a sign.
             let moved = async {
-                if shared.durable.get() < shared.appended.get() {
+                // A closed log never gets there.
+                let moves = shared.durable.get() < shared.appended.get();
+                if moves && shared.failure.borrow().is_none() {
                     self.log_moved().await;
                 } else {
                     std::future::pending().await

@@ -1,0 +1,150 @@
+//! Where a partition should start by its limits of time and bytes. Decides only: the start moves
+//! by an entry in the log, like everything else.
+
+use ringlog_types::{Offset, PartitionId};
+
+use super::Log;
+use super::segments::Stage;
+use crate::io::Io;
+
+impl<I: Io> Log<I> {
+    /// Where the partition should start by its retention, at or above the present start. Pass it
+    /// to [`Log::append`] as [`super::EntryKind::StartOffset`] to make it so.
+    ///
+    /// Bytes count by whole sealed segments. Time counts by blocks, in the active segment too: all
+    /// partitions share segments, and one of a quiet log would keep a record for months. In old
+    /// segments, whose blocks are not in memory, it counts by segments.
+    #[must_use]
+    pub fn retention_start(
+        &self,
+        partition: PartitionId,
+        keep_bytes: Option<u64>,
+        expire_before_ms: Option<i64>,
+    ) -> Offset {
+        let Some(state) = self.partitions.get(&partition) else {
+            return Offset::ZERO;
+        };
+        // Records without a timestamp expire with others of their segment, not alone.
+        let is_old = |max_timestamp: i64| {
+            max_timestamp >= 0 && expire_before_ms.is_some_and(|before| max_timestamp < before)
+        };
+        let mut total = self.partition_bytes(partition);
+        let mut start = state.start;
+        for (_, id) in &state.segments {
+            let Some(segment) = self.segments.live.get(id) else {
+                break;
+            };
+            let Some(range) = segment.index.partitions.get(&partition) else {
+                break;
+            };
+            let too_many = segment.stage == Stage::Sealed
+                && keep_bytes.is_some_and(|keep| total.saturating_sub(range.bytes) >= keep);
+            if !too_many && !is_old(range.max_timestamp) {
+                let blocks = range.blocks.iter();
+                let old = blocks.take_while(|block| is_old(block.max_timestamp));
+                return old
+                    .map(|block| block.end)
+                    .last()
+                    .map_or(start, |end| start.max(end));
+            }
+            total -= range.bytes;
+            start = start.max(range.end);
+        }
+        start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringlog_types::LogId;
+
+    use super::*;
+    use crate::io::sim::{Faults, SimDisk, SimIo};
+    use crate::log::{Entry, EntryKind, EntryMeta, LogConfig, Machine};
+
+    struct Nobody;
+
+    impl Machine for Nobody {
+        fn restore(&mut self, _: &[u8]) -> Result<(), String> {
+            Ok(())
+        }
+        fn apply(&mut self, _: &Entry) {}
+        fn apply_damaged(&mut self, _: &EntryMeta) {}
+        fn checkpoint(&self) -> Vec<u8> {
+            Vec::new()
+        }
+    }
+
+    const PARTITION: PartitionId = PartitionId(1 << 32);
+
+    /// A block of its own with one record.
+    fn append(log: &mut Log<SimIo>, offset: u64, timestamp_ms: i64, bytes: usize) {
+        let meta = EntryMeta {
+            partition: PARTITION,
+            kind: EntryKind::Records,
+            machine: 0,
+            base_offset: Offset(offset),
+            count: 1,
+            max_timestamp: timestamp_ms,
+        };
+        let sequence = log.append(&[(meta, &vec![7; bytes])]).unwrap();
+        while log.durable() < sequence {
+            log.submit();
+            log.io_mut().wait(std::time::Duration::from_millis(1));
+            log.poll(&mut Nobody);
+        }
+    }
+
+    fn open(disk: &SimDisk) -> Log<SimIo> {
+        let config = LogConfig {
+            segment_bytes: 256 << 10,
+            ..LogConfig::default()
+        };
+        let opened = Log::open(disk.io(), LogId(0), config, &mut Nobody);
+        opened.expect("a log on a sound disk").0
+    }
+
+    fn by_time(log: &Log<SimIo>, before_ms: i64) -> u64 {
+        log.retention_start(PARTITION, None, Some(before_ms)).0
+    }
+
+    #[test]
+    fn time_expires_blocks_of_a_segment_that_is_still_written() {
+        let disk = SimDisk::new(1, Faults::none());
+        let mut log = open(&disk);
+        // Offset 2 keeps what comes behind it, however old; offset 5 has no time, and goes with
+        // the others of its segment.
+        for (offset, timestamp_ms) in [(0, 10), (1, 20), (2, 90), (3, 30), (4, 40), (5, -1)] {
+            append(&mut log, offset, timestamp_ms, 100);
+        }
+        for (before_ms, start) in [
+            (5, 0),
+            (10, 0),
+            (11, 1),
+            (20, 1),
+            (90, 2),
+            (91, 6),
+            (999, 6),
+        ] {
+            assert_eq!(by_time(&log, before_ms), start, "before {before_ms}");
+        }
+        assert_eq!(log.retention_start(PARTITION, None, None), Offset(0));
+        let by_bytes = log.retention_start(PARTITION, Some(0), None);
+        assert_eq!(by_bytes, Offset(0), "bytes count by sealed segments");
+    }
+
+    #[test]
+    fn limits_of_bytes_and_time_reach_over_sealed_segments() {
+        let disk = SimDisk::new(2, Faults::none());
+        let mut log = open(&disk);
+        for offset in 0..20 {
+            append(&mut log, offset, 1000 + offset as i64, 60 << 10);
+        }
+        let total = log.partition_bytes(PARTITION);
+        let kept = log.retention_start(PARTITION, Some(300 << 10), None).0;
+        assert!(kept > 0, "some sealed segments are too many");
+        assert!(total - kept * (60 << 10) >= 300 << 10, "no more than that");
+        assert_eq!(by_time(&log, 1007), 7);
+        assert_eq!(by_time(&log, 5000), 20);
+    }
+}
