@@ -38,8 +38,8 @@ struct Tail {
     kept: VecDeque<TailBlock>,
     /// Headers of the blocks that are not part of the log.
     discarded: Vec<(FileId, u64)>,
-    /// The first block of the log that was durable and is lost whole.
-    lost: Option<Sequence>,
+    /// Blocks of the log that were durable and are lost whole.
+    lost: Vec<Damage>,
 }
 
 /// A block that was kept although nothing states that it was durable. It is written again, as
@@ -131,13 +131,13 @@ impl<I: Io> Log<I> {
             // State that only the unreadable checkpoint covered may be in blocks that it let go.
             let lost = |damage: &Damage| damage.offsets.is_empty() && damage.first >= start;
             let mut lost = report.damage.iter().filter(|damage| lost(damage));
-            if tail.lost.is_some_and(|first| first < sequence)
+            if tail.lost.iter().any(|damage| damage.first < sequence)
                 || lost.any(|damage| damage.first < sequence)
             {
                 return Err(error);
             }
         }
-        log.name_damage(&mut report);
+        log.name_damage(&mut report, std::mem::take(&mut tail.lost));
         log.sort_out_files(survey.segments);
         log.make_servable(machine, tail)?;
         report.end = log.durable;
@@ -387,7 +387,6 @@ impl<I: Io> Log<I> {
             _ => u64::MAX,
         };
         let stretch = (cursor.position, to);
-        tail.lost.get_or_insert(cursor.expected);
         let offsets = match survey.segments.get(&cursor.segment) {
             Some(file) => {
                 let here = behind.iter().filter(|(id, _, _)| *id == cursor.segment);
@@ -396,7 +395,7 @@ impl<I: Io> Log<I> {
             }
             None => Vec::new(),
         };
-        report.damage.push(Damage {
+        tail.lost.push(Damage {
             segment: cursor.segment,
             position: cursor.position,
             first: cursor.expected,
@@ -436,8 +435,8 @@ impl<I: Io> Log<I> {
     }
 
     /// Puts together what is known to be lost. Offsets that are dead by the end of the replay
-    /// are not.
-    fn name_damage(&mut self, report: &mut RecoveryReport) {
+    /// are not; blocks that are lost whole are in any case, for what else was in them.
+    fn name_damage(&mut self, report: &mut RecoveryReport, lost_blocks: Vec<Damage>) {
         report.damage.append(&mut self.lost_entries);
         let partitions = &self.partitions;
         let live = |partition: PartitionId, first: u64, end: u64| {
@@ -455,6 +454,13 @@ impl<I: Io> Log<I> {
             }
         }
         report.damage.retain(|damage| damage.first < damage.end);
+        for mut damage in lost_blocks {
+            let offsets = std::mem::take(&mut damage.offsets).into_iter();
+            damage.offsets = offsets
+                .filter_map(|(partition, first, end)| live(partition, first, end))
+                .collect();
+            report.damage.push(damage);
+        }
         for gap in std::mem::take(&mut self.gaps) {
             let Some(offsets) = live(gap.partition, gap.first.0, gap.end.0) else {
                 continue;
