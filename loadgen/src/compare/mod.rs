@@ -1,6 +1,6 @@
 //! `loadgen compare`: brokers beside each other, the same load in alternating slices.
 //!
-//! Rooms: [`side`] who is compared, [`bench`] one slice of load on one side, [`flat_out`] and
+//! Rooms: [`side`] who is compared, [`mod@bench`] one slice of load on one side, [`flat_out`] and
 //! [`one_at_a_time`] the phases, [`report`] figures and words, [`run`] all of it.
 //!
 //! Invariant: a slice of every side belongs to each round, the order of the sides turns from
