@@ -560,6 +560,7 @@ impl<I: Io> Log<I> {
             }
             Work::Footer(segment) => self.footer_written(segment, completion.result),
             Work::Trailer(segment) => self.trailer_written(segment, completion.result),
+            Work::Cut(segment) => self.segment_cut(segment, completion.result),
             Work::Making => self.segments.made(&mut self.submitter, completion),
             Work::BlockRead {
                 segment,

@@ -133,16 +133,32 @@ impl<I: Io> Log<I> {
         let Some(segment) = self.segments.live.get_mut(&id) else {
             return;
         };
-        segment.stage = Stage::Sealed;
-        self.stats.sealed += 1;
         if segment.file_bytes < self.config.segment_bytes {
+            // Until it is cut it is not at rest: let go at once, it would be made anew meanwhile,
+            // and the late cut would take the new segment's space.
             let truncate = Op::Truncate {
                 file: segment.file,
                 bytes: segment.file_bytes,
             };
-            self.submitter
-                .submit(truncate, Work::Housekeeping("cutting a sealed segment"));
+            self.submitter.submit(truncate, Work::Cut(id));
+            return;
         }
+        self.sealed(id);
+    }
+
+    pub(super) fn segment_cut(&mut self, id: u64, result: std::io::Result<usize>) {
+        if let Err(error) = result {
+            tracing::warn!(log = %self.id, segment = id, %error, "cutting a sealed segment failed");
+        }
+        self.sealed(id);
+    }
+
+    fn sealed(&mut self, id: u64) {
+        let Some(segment) = self.segments.live.get_mut(&id) else {
+            return;
+        };
+        segment.stage = Stage::Sealed;
+        self.stats.sealed += 1;
         self.demote_old_segments();
         self.release_dead_segments();
     }
@@ -195,7 +211,7 @@ impl<I: Io> Log<I> {
             let sealing = self.submitter.any(|work| {
                 matches!(
                     work,
-                    Work::Footer(_) | Work::Trailer(_) | Work::Housekeeping(_)
+                    Work::Footer(_) | Work::Trailer(_) | Work::Cut(_) | Work::Housekeeping(_)
                 )
             });
             if !committing && !sealing {

@@ -22,6 +22,8 @@ pub(super) enum Work {
     Footer(u64),
     /// The trailer behind a durable footer.
     Trailer(u64),
+    /// Cutting a sealed segment that is mostly unused.
+    Cut(u64),
     /// A step in making a new segment file.
     Making,
     /// A read for somebody who asked.
