@@ -61,7 +61,8 @@ run() {
     fi
 }
 
-run > >(tee "$result") 2>&1
+# Where the checkout lies says nothing to a reader.
+run > >(sed -u "s#$PWD#.#g" | tee "$result") 2>&1
 outcome=$?
 wait
 echo "written to $result"

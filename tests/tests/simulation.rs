@@ -66,6 +66,12 @@ fn everything_at_once_is_survived_or_named() {
 /// Each of these seeds found a defect when it was first run: 4 and 5, a block that cannot be read was
 /// read again without end instead of being named; 127, a footer without the rows of a partition
 /// whose end was lost; 166, an intact block behind one that went astray was passed over.
+/// A segment's cut that came late took the space of the segment that followed it in the file.
+#[test]
+fn seeds_of_power_cuts_that_found_defects_stay_clean() {
+    seeds([1641, 1898, 2181, 2663], Faults::power_cuts_only());
+}
+
 #[test]
 fn seeds_of_silent_corruption_that_found_defects_stay_clean() {
     seeds([4, 5, 127, 166, 182], Settings::silent_corruption());
