@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -13,6 +13,7 @@ use ringlog_storage::log::{Histogram, Stats};
 
 use crate::node::message::Snapshot;
 use crate::node::metrics::{API_KEYS, CoreMetrics, ErrorKind};
+use crate::node::stages::Stage;
 use crate::node::status::{CoreStatus, NodeStatus};
 
 /// The figures of a node at one moment.
@@ -263,6 +264,17 @@ const HISTOGRAMS: &[HistogramRow] = &[
     },
 ];
 
+fn encode_histogram(
+    mut encoder: MetricEncoder<'_>,
+    histogram: &Histogram,
+    bounds: RangeInclusive<u32>,
+    unit: f64,
+) -> fmt::Result {
+    let buckets = buckets(histogram, bounds, unit);
+    let sum = histogram.sum() as f64 * unit;
+    encoder.encode_histogram::<NoLabelSet>(sum, histogram.count(), &buckets, None)
+}
+
 /// Values below each power of two, as Prometheus wants them: not cumulated.
 fn buckets(histogram: &Histogram, bounds: RangeInclusive<u32>, unit: f64) -> Vec<(f64, u64)> {
     let last = bounds.end() - bounds.start();
@@ -435,16 +447,37 @@ impl NodeFigures {
     }
 
     fn encode_histograms(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_stages(encoder)?;
         for row in HISTOGRAMS {
             let kind = MetricType::Histogram;
             let mut metric = encoder.encode_descriptor(row.name, row.help, None, kind)?;
             for (core, snapshot) in self.answering() {
                 let histogram = (row.histogram)(&snapshot.log);
-                let buckets = buckets(histogram, row.bounds.clone(), row.unit);
                 let labels = [("core", core.id.0)];
-                let mut encoder = metric.encode_family(&labels)?;
-                let sum = histogram.sum() as f64 * row.unit;
-                encoder.encode_histogram::<NoLabelSet>(sum, histogram.count(), &buckets, None)?;
+                let encoder = metric.encode_family(&labels)?;
+                encode_histogram(encoder, histogram, row.bounds.clone(), row.unit)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_stages(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let name = "ringlog_produce_stage_seconds";
+        let help = "Where the time of Produce requests goes (a sample of them); queue, write and \
+                    settle are the parts of commit, by blocks";
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (core, snapshot) in self.answering() {
+            let requests = Stage::ALL.iter().zip(snapshot.stages.iter());
+            let requests = requests.map(|(stage, times)| (stage.label(), times));
+            let log = &snapshot.log;
+            let blocks = [
+                ("queue", &log.queue_latency),
+                ("write", &log.device_latency),
+                ("settle", &log.settle_latency),
+            ];
+            for (stage, times) in requests.chain(blocks) {
+                let labels = ([("core", core.id.0)], [("stage", stage)]);
+                encode_histogram(metric.encode_family(&labels)?, times, 8..=34, 1e-9)?;
             }
         }
         Ok(())

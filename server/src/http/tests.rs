@@ -9,6 +9,7 @@ use super::*;
 use crate::node::mailbox::{Mailbox, Receiver};
 use crate::node::message::{Message, Snapshot};
 use crate::node::metrics::ErrorKind;
+use crate::node::stages::{Stage, Stages};
 use crate::node::status::{CoreStatus, Phase};
 
 fn node(cores: u16) -> NodeStatus {
@@ -70,6 +71,10 @@ fn metrics_show_each_core_and_do_not_wait_for_one_that_is_silent() {
         };
         log.write_latency.record(100_000);
         log.write_latency.record(200_000);
+        log.device_latency.record(90_000);
+        log.device_latency.record(150_000);
+        let stages = Stages::default();
+        stages.lap(&mut stages.draw(), Stage::Check);
         status.cores[0].enter(Phase::Serving);
         status.cores[0].metrics.bytes_in.add(1000);
         status.cores[0].metrics.request(0);
@@ -91,6 +96,7 @@ fn metrics_show_each_core_and_do_not_wait_for_one_that_is_silent() {
                         metadata_version: 9,
                         topics: 1,
                         partitions: 2,
+                        stages: stages.times(),
                     }));
                 }
             }
@@ -108,6 +114,9 @@ fn metrics_show_each_core_and_do_not_wait_for_one_that_is_silent() {
             "ringlog_core_answers{core=\"0\"} 1",
             "ringlog_core_answers{core=\"1\"} 0",
             "ringlog_commit_write_seconds_count{core=\"0\"} 2",
+            "ringlog_produce_stage_seconds_count{core=\"0\",stage=\"check\"} 1",
+            "ringlog_produce_stage_seconds_count{core=\"0\",stage=\"receive\"} 0",
+            "ringlog_produce_stage_seconds_count{core=\"0\",stage=\"write\"} 2",
             "ringlog_written_bytes_total{core=\"0\",space=\"recycled\"} 0",
             "ringlog_build_info{version=",
         ] {

@@ -37,6 +37,7 @@ use super::{api_versions, dispatch};
 use crate::node::core::CoreHandle;
 use crate::node::metrics::ErrorKind;
 use crate::node::reach::Reach;
+use crate::node::stages::{Stage, Watch};
 use crate::node::waiters::Signal;
 
 /// Pieces of an answer that leave with one system call.
@@ -184,10 +185,11 @@ impl Connection {
             };
             match frame {
                 Frame::Small(range) => {
+                    let watch = frames.watch();
                     let bytes = frames.small(range);
                     if let Some(header) = self.header(bytes)? {
                         if header.api.key == ApiKey::Produce {
-                            self.produce(header, header.body_at, Received::Small(bytes))
+                            self.produce(header, header.body_at, Received::Small(bytes), watch)
                                 .await?;
                         } else {
                             self.push(Pending::Request(header, Bytes::copy_from_slice(bytes)));
@@ -195,12 +197,13 @@ impl Connection {
                     }
                 }
                 Frame::Large { memory, end } => {
+                    let watch = frames.watch();
                     let bytes = &memory[FRAME_HEADROOM_BYTES..end];
                     if let Some(header) = self.header(bytes)? {
                         if header.api.key == ApiKey::Produce {
                             let body_at = FRAME_HEADROOM_BYTES + header.body_at;
                             let received = Received::Large { frame: memory, end };
-                            self.produce(header, body_at, received).await?;
+                            self.produce(header, body_at, received, watch).await?;
                         } else {
                             self.push(Pending::Request(header, Bytes::copy_from_slice(bytes)));
                         }
@@ -235,9 +238,12 @@ impl Connection {
         header: RequestHeader,
         body_at: usize,
         received: Received<'_>,
+        watch: Option<Watch>,
     ) -> Result<(), ConnectionError> {
-        let produced =
-            produce::handle(&self.core, self.peer, header.version, body_at, received).await;
+        let mut watch = watch.unwrap_or_default();
+        self.core.stages().lap(&mut watch, Stage::Receive);
+        let (core, version) = (&self.core, header.version);
+        let produced = produce::handle(core, self.peer, version, body_at, received, watch).await;
         let produced = produced.map_err(|error| ConnectionError::Request {
             key: header.api.key,
             version: header.version,
@@ -320,20 +326,27 @@ impl Connection {
         let mut patience = Patience::new(timeout);
         let mut reached = Reach::default();
         let mut out = Answer::default();
+        // Of the answers in `out`.
+        let mut watches = Vec::new();
         loop {
             let head = self.queue.borrow().head();
             let is_ready = matches!(&head, Head::Reach(needed) if reached.covers(needed));
             if !out.is_empty() && (!is_ready || out.len() >= STEP_BYTES) {
                 self.send(std::mem::take(&mut out), &mut patience).await?;
+                for mut watch in watches.drain(..) {
+                    self.core.stages().lap(&mut watch, Stage::Answer);
+                }
                 continue;
             }
             match head {
                 Head::End => return Ok(()),
                 Head::Nothing => std::future::poll_fn(|cx| self.pushed.poll_raised(cx)).await,
                 Head::Reach(needed) if reached.covers(&needed) => {
-                    if let Some((Pending::Produced(header, produced), _)) = self.pop() {
+                    if let Some((Pending::Produced(header, mut produced), _)) = self.pop() {
                         produced.count(self.core.metrics());
+                        self.core.stages().lap(&mut produced.watch, Stage::Commit);
                         encode(&header, &produced, &mut out);
+                        watches.extend(produced.watch.running());
                     }
                 }
                 Head::Reach(needed) => match self.core.reached(&needed).await {

@@ -19,6 +19,7 @@ use super::limits::{
 };
 use super::patience::Patience;
 use crate::node::core::CoreHandle;
+use crate::node::stages::Watch;
 
 const LENGTH_BYTES: usize = 4;
 
@@ -114,6 +115,8 @@ pub struct Frames {
     patience: Patience,
     /// Bytes taken since others could run.
     unpaused_bytes: usize,
+    /// Runs since the first bytes of the newest frame were there.
+    watch: Option<Watch>,
 }
 
 impl Frames {
@@ -127,7 +130,13 @@ impl Frames {
             after_large: false,
             patience: Patience::new(settings.connection_idle.min(settings.frame_timeout)),
             unpaused_bytes: 0,
+            watch: None,
         }
+    }
+
+    /// The watch of the frame that came last, once.
+    pub fn watch(&mut self) -> Option<Watch> {
+        self.watch.take()
     }
 
     /// The bytes of a small frame.
@@ -151,9 +160,13 @@ impl Frames {
         mut stop: std::pin::Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Option<Frame>, FrameError> {
         self.pause().await;
+        self.watch = None;
         let mut begun: Option<Instant> = None;
         loop {
             let ready = self.buffer.len() - self.at;
+            if ready > 0 && self.watch.is_none() {
+                self.watch = Some(core.stages().draw());
+            }
             let length = match self.announced(core)? {
                 Some(length) if ready >= LENGTH_BYTES + length => {
                     let start = self.at + LENGTH_BYTES;

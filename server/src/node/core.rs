@@ -23,6 +23,7 @@ use super::machine::{CoreMachine, Effects};
 use super::mailbox::Mailbox;
 use super::message::{ControlError, Message, StorageFailed};
 use super::metrics::CoreMetrics;
+use super::stages::Stages;
 use super::step_watch::StepWatch;
 use super::topology::Topology;
 use super::waiters::{Signal, Waiters};
@@ -270,6 +271,7 @@ struct Shared {
     settings: Arc<Settings>,
     metrics: Arc<CoreMetrics>,
     steps: StepWatch,
+    stages: Stages,
     draining: Cell<bool>,
     drain: Notify,
     /// Taken by one task at a time, in the order they came: the one whose turn it is to have
@@ -311,6 +313,7 @@ impl CoreHandle {
             settings,
             metrics,
             steps: StepWatch::default(),
+            stages: Stages::default(),
             draining: Cell::new(false),
             drain: Notify::new(),
             memory_turn: Semaphore::new(1),
@@ -424,6 +427,12 @@ impl CoreHandle {
     #[track_caller]
     pub fn stepped(&self, took: std::time::Duration) {
         self.0.steps.note(&self.0.metrics, took);
+    }
+
+    /// Where the time of Produce requests goes.
+    #[must_use]
+    pub fn stages(&self) -> &Stages {
+        &self.0.stages
     }
 
     /// Whether the node is stopping: connections finish what they have begun and close.

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::control::ControlPlane;
-use super::core::{Core, CoreHandle};
+use super::core::CoreHandle;
 use super::mailbox::{Mailbox, Receiver};
 use super::message::{Message, Snapshot};
 
@@ -33,15 +33,15 @@ pub async fn run(
             Message::MetadataApplied { core, version } => control.acknowledged(core, version),
             Message::Snapshot { reply } => {
                 // The asker may have run out of patience.
-                let _ = reply.send(Box::new(core.with(snapshot)));
+                let _ = reply.send(Box::new(snapshot(&core)));
             }
             Message::Stop => return Ok(()),
         }
     }
 }
 
-fn snapshot(core: &mut Core) -> Snapshot {
-    Snapshot {
+fn snapshot(handle: &CoreHandle) -> Snapshot {
+    handle.with(|core| Snapshot {
         log: core.log.stats().clone(),
         blocks_in_flight: core.log.blocks_in_flight(),
         durable: core.log.durable().0,
@@ -53,5 +53,6 @@ fn snapshot(core: &mut Core) -> Snapshot {
         metadata_version: core.topics.version(),
         topics: core.topics.iter().count(),
         partitions: core.log.partitions().count(),
-    }
+        stages: handle.stages().times(),
+    })
 }

@@ -10,6 +10,8 @@ use ringlog_storage::log::Stats;
 use ringlog_types::CoreId;
 use tokio::sync::oneshot;
 
+use super::stages::StageTimes;
+
 /// A log that can take nothing any more: a write or flush failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the log of this core is closed: {cause}; restart the node to recover what is durable")]
@@ -64,6 +66,8 @@ pub struct Snapshot {
     pub topics: usize,
     /// Partitions with entries in this core's log.
     pub partitions: usize,
+    /// Where the time of Produce requests went.
+    pub stages: Box<StageTimes>,
 }
 
 /// What a core finds in its mailbox.

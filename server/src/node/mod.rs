@@ -30,6 +30,7 @@ pub mod outbox;
 pub mod polling;
 pub mod reach;
 pub mod retention;
+pub mod stages;
 pub mod status;
 pub mod step_watch;
 pub mod supervisor;

@@ -595,6 +595,8 @@ impl<I: Io> Log<I> {
         match whole(result, block.block.bytes) {
             Ok(()) => {
                 block.written_at = now;
+                let took = nanoseconds(now.saturating_sub(block.submitted_at));
+                self.stats.device_latency.record(took);
                 let skips_flush = self.config.seeded_bug == Some(SeededBug::SkipFlush);
                 block.state = if block.dsync || skips_flush {
                     WriteState::Durable
@@ -642,6 +644,8 @@ impl<I: Io> Log<I> {
         self.stats
             .write_latency
             .record(nanoseconds(now.saturating_sub(done.submitted_at)));
+        let settled = nanoseconds(now.saturating_sub(done.written_at));
+        self.stats.settle_latency.record(settled);
         if !block.entries.is_empty() {
             self.cache.keep_tail(Rc::clone(&block));
         }

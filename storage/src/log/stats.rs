@@ -121,6 +121,11 @@ pub struct Stats {
     pub queue_latency: Histogram,
     /// From a block's submission until it is durable and everything before it, nanoseconds.
     pub write_latency: Histogram,
+    /// From a block's submission until its write completed, nanoseconds.
+    pub device_latency: Histogram,
+    /// From the completion of a block's write until it is durable and everything before it: what
+    /// it waits for a flush, or for blocks that came before, nanoseconds.
+    pub settle_latency: Histogram,
     /// Bytes of each block.
     pub block_size: Histogram,
 }

@@ -36,6 +36,7 @@ use crate::node::append::{Appended, BatchRange, FrameOrCopy, ProduceFailure};
 use crate::node::core::CoreHandle;
 use crate::node::metrics::CoreMetrics;
 use crate::node::reach::Reach;
+use crate::node::stages::{Stage, Watch};
 
 /// Oldest version that carries record batches of format 2.
 const OLDEST: i16 = 3;
@@ -81,6 +82,8 @@ pub struct Produced {
     pub needed: Reach,
     /// Batches that the answer acknowledges, by the durability of their topics.
     batches: [u64; Durability::ALL.len()],
+    /// Runs since its records are in the log.
+    pub watch: Watch,
 }
 
 impl Produced {
@@ -130,6 +133,7 @@ pub async fn handle(
     version: i16,
     body_at: usize,
     mut received: Received<'_>,
+    mut watch: Watch,
 ) -> Result<Produced, WireError> {
     let request = ProduceRequest::parse(received.bytes(), body_at, version)?;
     let is_silent = request.acks == 0;
@@ -141,6 +145,7 @@ pub async fn handle(
         Some(refusal) => partitions.iter().map(|_| Err(refusal.clone())).collect(),
         None => resolve(core, topics, partitions, version, &mut answer.endpoints).await,
     };
+    core.stages().lap(&mut watch, Stage::Decode);
     let mut outcomes: Vec<Result<Stored, Refusal>> = Vec::with_capacity(partitions.len());
     let mut checked = Vec::new();
     let mut unpaused_bytes = 0;
@@ -171,7 +176,9 @@ pub async fn handle(
             tokio::task::yield_now().await;
         }
     }
+    core.stages().lap(&mut watch, Stage::Check);
     let (needed, batches) = append(core, received, checked, &mut outcomes).await;
+    core.stages().lap(&mut watch, Stage::Append);
     answer.partitions = partitions
         .iter()
         .zip(outcomes)
@@ -187,6 +194,7 @@ pub async fn handle(
         answer,
         needed,
         batches,
+        watch,
     })
 }
 
