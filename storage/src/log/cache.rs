@@ -5,9 +5,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
+use ringlog_types::PartitionId;
+
 use super::block::Block;
 
-type Key = (u64, u64);
+/// Segment and position; and the partition, of a piece that holds the records of one.
+type Key = (u64, u64, PartitionId);
 
 #[derive(Debug)]
 struct Side {
@@ -38,22 +41,35 @@ impl Cache {
         }
     }
 
-    pub fn get(&self, segment: u64, position: u64) -> Option<&Rc<Block>> {
-        self.blocks.get(&(segment, position))
+    /// A block, or the piece of it that has a partition's records.
+    pub fn find(&self, segment: u64, position: u64, partition: PartitionId) -> Option<&Rc<Block>> {
+        let whole = self.blocks.get(&(segment, position, PartitionId::NONE));
+        whole.or_else(|| self.blocks.get(&(segment, position, partition)))
     }
 
     /// Keeps a block that was just written.
     pub fn keep_tail(&mut self, block: Rc<Block>) {
-        Cache::keep(&mut self.blocks, &mut self.tail, block);
+        Cache::keep(&mut self.blocks, &mut self.tail, PartitionId::NONE, block);
     }
 
     /// Keeps a block that was read.
     pub fn keep_cold(&mut self, block: Rc<Block>) {
-        Cache::keep(&mut self.blocks, &mut self.cold, block);
+        Cache::keep(&mut self.blocks, &mut self.cold, PartitionId::NONE, block);
     }
 
-    fn keep(blocks: &mut HashMap<Key, Rc<Block>>, side: &mut Side, block: Rc<Block>) {
-        let (key, bytes) = ((block.segment, block.position), block.bytes);
+    /// Keeps the records of one partition in a block, which were read alone.
+    pub fn keep_piece(&mut self, partition: PartitionId, piece: Rc<Block>) {
+        Cache::keep(&mut self.blocks, &mut self.cold, partition, piece);
+    }
+
+    fn keep(
+        blocks: &mut HashMap<Key, Rc<Block>>,
+        side: &mut Side,
+        partition: PartitionId,
+        block: Rc<Block>,
+    ) {
+        let key = (block.segment, block.position, partition);
+        let bytes = block.bytes;
         if blocks.insert(key, block).is_some() {
             return;
         }

@@ -11,6 +11,7 @@
 //! blocks whose write completed in full and either carried DSYNC or was covered by a flush
 //! submitted after that completion. `flush` has the latter.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -491,6 +492,8 @@ impl<I: Io> Log<I> {
                 epoch: self.epoch,
                 entries: laid.entries,
                 extents: laid.extents,
+                is_cold: false,
+                by_partition: OnceCell::new(),
             }),
             file,
             payload_bytes: open.payload_bytes,
@@ -562,13 +565,8 @@ impl<I: Io> Log<I> {
             Work::Trailer(segment) => self.trailer_written(segment, completion.result),
             Work::Cut(segment) => self.segment_cut(segment, completion.result),
             Work::Making => self.segments.made(&mut self.submitter, completion),
-            Work::BlockRead {
-                segment,
-                position,
-                expected_bytes,
-            } => {
-                self.block_read(segment, position, expected_bytes, completion);
-            }
+            Work::BlockRead(wanted) => self.block_read(&wanted, completion),
+            Work::PieceRead(piece) => self.piece_read(*piece, completion),
             Work::FooterRead(segment) => self.footer_read(segment, completion),
             Work::Rescan(segment) => self.rescanned(segment, completion),
             Work::Housekeeping(what) => {

@@ -7,7 +7,7 @@
 //! | `commit` | from append to durable: the pipeline and its rule |
 //! | `flush`, `urgency` | blocks that are written plain, and their flush |
 //! | `segments` | segment files and their pool |
-//! | `index`, `cache`, `read`, `rescan` | finding and reading |
+//! | `index`, `cache`, `read`, `wanted`, `cold`, `piece`, `rescan` | finding and reading |
 //! | `apply` | what a durable block changes |
 //! | `seal` | footers, trailers, closing |
 //! | `retention` | where a partition starts by its limits |
@@ -24,6 +24,7 @@ mod block;
 mod builder;
 mod cache;
 mod checkpoint;
+mod cold;
 mod commit;
 mod config;
 mod flush;
@@ -31,6 +32,7 @@ mod frame;
 mod index;
 mod lost;
 mod pending;
+mod piece;
 mod read;
 mod recovery;
 mod report;
@@ -43,6 +45,7 @@ mod stats;
 mod survey;
 mod urgency;
 mod walk;
+mod wanted;
 mod work;
 
 use std::collections::{HashMap, VecDeque};
@@ -64,6 +67,7 @@ pub use report::{Damage, OpenError, RecoveryReport};
 pub use seeded_bug::SeededBug;
 pub use stats::{Histogram, Stats};
 pub use urgency::Urgency;
+pub use wanted::Wanted;
 
 /// A committed entry, as replay and the live path show it to the machines.
 #[derive(Clone, Debug)]
@@ -195,8 +199,9 @@ pub struct Log<I: Io> {
     bytes_since_checkpoint: u64,
 
     // Reading.
+    /// Begins at 1: a ticket before it is one that has passed.
     reads_done: u64,
-    block_reads: HashMap<(u64, u64), ()>,
+    cold_reads: cold::ColdReads,
     footer_reads: HashMap<u64, ()>,
     rescans: HashMap<u64, pending::Rescan>,
     footers: VecDeque<(u64, Rc<index::Footer>)>,
@@ -247,8 +252,8 @@ impl<I: Io> Log<I> {
             checkpoint_anchor_segment: 0,
             pending_checkpoint: None,
             bytes_since_checkpoint: 0,
-            reads_done: 0,
-            block_reads: HashMap::new(),
+            reads_done: 1,
+            cold_reads: cold::ColdReads::default(),
             footer_reads: HashMap::new(),
             rescans: HashMap::new(),
             footers: VecDeque::new(),

@@ -5,6 +5,7 @@
 //! [`Log::reads_done`] has moved. Bytes from disk are served only after every checksum on
 //! the way to them was checked; damage is remembered and named.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -14,8 +15,9 @@ use super::block::Block;
 use super::index::{Footer, gaps};
 use super::seeded_bug::SeededBug;
 use super::segments::FooterPlace;
+use super::wanted::Wanted;
 use super::work::Work;
-use super::{EntryKind, Log, Read};
+use super::{Log, Read};
 use crate::buffer::Buf;
 use crate::format::block::{self, BlockFault};
 use crate::format::checksum::Key;
@@ -25,8 +27,8 @@ use crate::io::{Completion, Io, Op};
 /// Footers kept in memory for readers of old segments.
 pub(super) const FOOTERS_KEPT: usize = 16;
 
-/// A gap this small between two wanted blocks is read with them.
-const READ_THROUGH_BYTES: u64 = 64 << 10;
+/// Blocks that one partition's reader asks for at a time.
+const MOST_ROWS: usize = 64;
 
 enum Located {
     Block { segment: u64, row: BlockRef },
@@ -41,8 +43,31 @@ impl<I: Io> Log<I> {
     }
 
     /// Reads committed batches from `offset`: whole ones, up to `max_bytes`, but always at
-    /// least one.
+    /// least one. What is not in memory is asked for.
     pub fn read(&mut self, partition: PartitionId, offset: Offset, max_bytes: usize) -> Read {
+        let mut wanted = Vec::new();
+        let read = self.look(partition, offset, max_bytes, MOST_ROWS, &mut wanted);
+        if wanted.is_empty() {
+            return read;
+        }
+        let (one_done, _) = self.bring(&mut wanted);
+        match read {
+            Read::Batches(batches) if batches.is_empty() => Read::Pending(one_done),
+            read => read,
+        }
+    }
+
+    /// The same with what is in memory. Adds to `wanted` what has to be brought from disk for the
+    /// reader to go on, at most `most_rows` blocks of it: see [`Log::bring`]. No batches,
+    /// although `offset` is not the end: nothing is in memory.
+    pub fn look(
+        &mut self,
+        partition: PartitionId,
+        offset: Offset,
+        max_bytes: usize,
+        most_rows: usize,
+        wanted: &mut Vec<Wanted>,
+    ) -> Read {
         let (start, end) = self.bounds(partition);
         if offset < start || offset > end {
             return Read::OutOfRange;
@@ -62,7 +87,7 @@ impl<I: Io> Log<I> {
                 Located::Answer(_) => break,
             };
             let position = u64::from(row.position_units) * self.unit as u64;
-            let Some(block) = self.cache.get(segment, position).cloned() else {
+            let Some(block) = self.cache.find(segment, position, partition).cloned() else {
                 self.stats.cache_misses += 1;
                 if let Some(cause) = self.read_failures.remove(&(segment, position)) {
                     if batches.is_empty() {
@@ -70,18 +95,18 @@ impl<I: Io> Log<I> {
                     }
                     break;
                 }
-                self.read_block(partition, segment, row);
-                if batches.is_empty() {
-                    return Read::Pending(self.reads_done);
-                }
+                let more_bytes = max_bytes.saturating_sub(bytes);
+                self.want(partition, segment, row, more_bytes, most_rows, wanted);
                 break;
             };
+            if bytes >= max_bytes && !batches.is_empty() {
+                break;
+            }
             self.stats.cache_hits += 1;
             let before = at;
-            for entry in &block.entries {
+            for entry in block.of(partition) {
                 let meta = entry.meta;
-                let wanted = meta.partition == partition && meta.kind == EntryKind::Records;
-                if !wanted || meta.end_offset() <= at {
+                if meta.end_offset() <= at {
                     continue;
                 }
                 if self.is_damaged(partition, meta.base_offset, meta.end_offset()) {
@@ -103,7 +128,8 @@ impl<I: Io> Log<I> {
                     "segment {segment} position {position}: block without offset {at}"
                 ));
             }
-            if bytes >= max_bytes {
+            // A reader of what comes from disk goes on behind: the next block is looked for too.
+            if bytes >= max_bytes && !block.is_cold {
                 break;
             }
         }
@@ -198,72 +224,50 @@ impl<I: Io> Log<I> {
         true
     }
 
-    /// Reads the block of `row`, and with it those of the same partition that follow closely,
-    /// up to the read-ahead.
-    fn read_block(&mut self, partition: PartitionId, segment: u64, row: BlockRef) {
-        let unit = self.unit as u64;
-        let position = u64::from(row.position_units) * unit;
-        if self.block_reads.contains_key(&(segment, position)) {
-            return;
-        }
-        let block_bytes = u64::from(row.block_units) * unit;
-        let mut end = position + block_bytes;
+    /// Adds the block of `row` to what is wanted, and those of the partition that follow in the
+    /// segment: as far as the reader has room, and the read-ahead at least.
+    fn want(
+        &self,
+        partition: PartitionId,
+        segment: u64,
+        row: BlockRef,
+        room_bytes: usize,
+        most_rows: usize,
+        wanted: &mut Vec<Wanted>,
+    ) {
         // What is read ahead must not push out the block that was asked for.
         let ahead = self.config.read_ahead_bytes;
-        let limit = position + ahead.min(self.config.cold_cache_bytes / 2) as u64;
-        let following = |rows: &mut dyn Iterator<Item = &BlockRef>| {
-            for next in rows {
-                let next_position = u64::from(next.position_units) * unit;
-                let next_end = next_position + u64::from(next.block_units) * unit;
-                if next_position <= position {
-                    continue;
-                }
-                if next_position > end + READ_THROUGH_BYTES || next_end > limit {
-                    break;
-                }
-                end = next_end;
-            }
+        let most = (room_bytes.max(ahead) as u64).min(self.config.cold_cache_bytes as u64 / 2);
+        let mut payload_bytes = 0;
+        let unit = self.unit as u64;
+        let mut add = |row: &BlockRef| {
+            payload_bytes += u64::from(row.payload_bytes);
+            wanted.push(Wanted::new(segment, partition, row, unit));
+            payload_bytes < most
         };
         let index = &self.segments.live[&segment].index;
         if index.resident {
             if let Some(range) = index.partitions.get(&partition) {
-                let from = range
-                    .blocks
-                    .partition_point(|b| b.position_units < row.position_units);
-                let mut following = following;
-                following(&mut range.blocks[from..].iter());
+                let rows = &range.blocks;
+                let from = rows.partition_point(|b| b.end <= row.first);
+                let _ = rows[from..].iter().take(most_rows).all(&mut add);
+                return;
             }
         } else if let Some((_, footer)) = self.footers.iter().find(|(id, _)| *id == segment) {
             let rows = footer.of(partition);
-            let from = rows.partition_point(|(_, b)| b.position_units < row.position_units);
-            let mut following = following;
-            following(&mut rows[from..].iter().map(|(_, block)| block));
+            let from = rows.partition_point(|(_, b)| b.end <= row.first);
+            let mut rows = rows[from..].iter().take(most_rows);
+            let _ = rows.all(|(_, row)| add(row));
+            return;
         }
-        let length = (end - position) as usize;
-        let expected_bytes = block_bytes as usize;
-        let work = Work::BlockRead {
-            segment,
-            position,
-            expected_bytes,
-        };
-        if self.submit_read(segment, position, length, work) {
-            self.block_reads.insert((segment, position), ());
-        } else {
-            let cause = "no memory to read the block into".to_owned();
-            self.read_failures.insert((segment, position), cause);
-            self.reads_done += 1;
-        }
+        add(&row);
     }
 
-    pub(super) fn block_read(
-        &mut self,
-        segment: u64,
-        position: u64,
-        expected_bytes: usize,
-        completion: Completion,
-    ) {
+    pub(super) fn block_read(&mut self, asked: &Wanted, completion: Completion) {
+        let (segment, position) = (asked.segment, asked.position);
+        let expected_bytes = usize::try_from(asked.block_bytes).expect("a block fits memory");
         self.reads_done += 1;
-        self.block_reads.remove(&(segment, position));
+        self.cold_reads.end(segment, position);
         let Some(from) = self.segments.live.get_mut(&segment) else {
             return;
         };
@@ -296,7 +300,8 @@ impl<I: Io> Log<I> {
                     if self.has_bug(SeededBug::IgnoreChecksums) {
                         damaged.clear();
                     }
-                    if !self.is_indexed(&block) {
+                    let is_asked = at > 0 || block.of(asked.partition).next().is_some();
+                    if !is_asked || !self.is_indexed(&block) {
                         // Bytes of the log that do not belong here: a write went astray. Of
                         // what was not asked for nothing is said: whoever asks finds out.
                         if at == 0 {
@@ -325,40 +330,34 @@ impl<I: Io> Log<I> {
         }
     }
 
-    /// Whether a block holds what the index says of its place. Where the rows are not in memory
-    /// nothing can be said, and the block is not taken: the next call reads them first.
-    fn is_indexed(&self, block: &Block) -> bool {
+    /// Whether the index says of a block's place what the block holds. Where the rows are not in
+    /// memory nothing can be said, and the block is not taken: the next call reads them first.
+    pub(super) fn is_indexed(&self, block: &Block) -> bool {
         if self.has_bug(SeededBug::ServeStrayBlocks) {
             return true;
         }
+        let units = (block.position / self.unit as u64) as u32;
         let index = &self.segments.live[&block.segment].index;
         let footer = self.footers.iter().find(|(id, _)| *id == block.segment);
-        let units = (block.position / self.unit as u64) as u32;
-        let holds = |partition: PartitionId, row: &BlockRef| {
-            let entries = block.entries.iter().map(|entry| entry.meta);
-            let records = entries
-                .filter(|meta| meta.kind == EntryKind::Records && meta.partition == partition);
-            let (mut first, mut end) = (Offset(u64::MAX), Offset::ZERO);
-            for meta in records {
-                (first, end) = (first.min(meta.base_offset), end.max(meta.end_offset()));
-            }
-            (first, end) == (row.first, row.end)
-        };
-        if index.resident {
-            let mut partitions = index.partitions.iter();
-            return partitions.all(|(partition, range)| {
-                let rows = &range.blocks;
-                let at = rows.partition_point(|row| row.position_units < units);
-                rows.get(at)
-                    .is_none_or(|row| row.position_units != units || holds(*partition, row))
-            });
+        if !index.resident && footer.is_none() {
+            return false;
         }
-        footer.is_some_and(|(_, footer)| {
-            let mut here = footer
-                .rows()
-                .iter()
-                .filter(|(_, row)| row.position_units == units);
-            here.all(|(partition, row)| holds(*partition, row))
+        // By offset: rows of blocks that went astray are not in the order of their places.
+        let row = |partition: PartitionId, first: Offset| {
+            if index.resident {
+                let rows = &index.partitions.get(&partition)?.blocks;
+                return Some(find(rows, first, |row| row));
+            }
+            let rows = footer?.1.of(partition);
+            (!rows.is_empty()).then(|| find(rows, first, |(_, row)| row))
+        };
+        block.spans().all(|(partition, first, end)| {
+            // Records of a partition that has none left here are of no interest.
+            row(partition, first).is_none_or(|row| {
+                row.is_some_and(|row| {
+                    row.position_units == units && (first, end) == (row.first, row.end)
+                })
+            })
         })
     }
 
@@ -555,6 +554,8 @@ pub(super) fn decode(
         epoch: layout.header.epoch,
         entries: layout.entries,
         extents: vec![(0, buf.slice(whole))],
+        is_cold: true,
+        by_partition: OnceCell::new(),
     };
     Ok((block, damaged))
 }

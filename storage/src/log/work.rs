@@ -5,10 +5,11 @@ use std::collections::HashMap;
 
 use ringlog_types::Sequence;
 
+use super::wanted::{PieceRead, Wanted};
 use crate::io::{Completion, FileId, Io, Op, Token};
 
 /// Why an operation was submitted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Work {
     /// The write of a block.
     Block(Sequence),
@@ -27,11 +28,9 @@ pub(super) enum Work {
     /// A step in making a new segment file.
     Making,
     /// A read for somebody who asked.
-    BlockRead {
-        segment: u64,
-        position: u64,
-        expected_bytes: usize,
-    },
+    BlockRead(Wanted),
+    /// A part of a block, for somebody who asked for one partition's records.
+    PieceRead(Box<PieceRead>),
     /// A footer, for somebody who asked.
     FooterRead(u64),
     /// A piece of a segment whose footer is damaged.

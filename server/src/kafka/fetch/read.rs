@@ -2,7 +2,7 @@
 
 use kafka_protocol::error::ResponseError;
 use ringlog_storage::buffer::Buf;
-use ringlog_storage::log::Read;
+use ringlog_storage::log::{Read, Wanted};
 use ringlog_types::{Offset, PartitionId};
 
 use super::request::{FetchPartition, FetchRequest};
@@ -12,6 +12,12 @@ use crate::kafka::limits::{FETCH_ANSWER_BYTES, STEP_PARTITIONS};
 use crate::kafka::locate::{NotHere, check_leader_epoch, locate};
 use crate::kafka::topic_ref::TopicRef;
 use crate::node::core::{Core, CoreHandle};
+
+/// Blocks that one partition asks for at a time.
+const MOST_ROWS: usize = 64;
+
+/// And all partitions of a request.
+const WANTED_BLOCKS: usize = 1024;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -26,15 +32,22 @@ pub struct Reading {
     pub bytes: usize,
     /// Batches found.
     pub batches: usize,
-    /// The newest cold read that was started for them.
+    /// What to wait for, if the rest comes from disk.
     pub pending: Option<u64>,
+    /// What has to come from disk.
+    wanted: Vec<Wanted>,
+    /// Blocks of each partition that are asked for at a time.
+    most_rows: usize,
     /// Whether a partition was refused, which the client is told at once.
     pub is_refused: bool,
 }
 
 /// Reads what there is.
 pub async fn read(core: &CoreHandle, request: &FetchRequest) -> Reading {
-    let mut reading = Reading::default();
+    let mut reading = Reading {
+        most_rows: (WANTED_BLOCKS / request.partitions.len().max(1)).clamp(1, MOST_ROWS),
+        ..Reading::default()
+    };
     reading.partitions.reserve_exact(request.partitions.len());
     let most_bytes = usize::try_from(request.max_bytes)
         .unwrap_or(0)
@@ -49,6 +62,17 @@ pub async fn read(core: &CoreHandle, request: &FetchRequest) -> Reading {
                 reading.add(core, state, topic, partition, most_bytes);
             }
         });
+    }
+    if !reading.wanted.is_empty() {
+        let mut wanted = std::mem::take(&mut reading.wanted);
+        let (one_done, all_done) = core.with(|state| state.log.bring(&mut wanted));
+        // A reader of many partitions looks through them again: not for each block.
+        let done = if request.partitions.len() > 1 {
+            all_done
+        } else {
+            one_done
+        };
+        reading.wait_for(done);
     }
     reading
 }
@@ -130,6 +154,10 @@ impl Reading {
         Ok(found)
     }
 
+    fn wait_for(&mut self, ticket: u64) {
+        self.pending = Some(self.pending.map_or(ticket, |newest| newest.max(ticket)));
+    }
+
     fn batches(
         &mut self,
         core: &mut Core,
@@ -137,10 +165,11 @@ impl Reading {
         offset: Offset,
         room: usize,
     ) -> Result<Vec<Buf>, Refusal> {
-        match core.log.read(partition, offset, room) {
+        let (most_rows, wanted) = (self.most_rows, &mut self.wanted);
+        match core.log.look(partition, offset, room, most_rows, wanted) {
             Read::Batches(batches) => Ok(batches),
             Read::Pending(ticket) => {
-                self.pending = Some(self.pending.map_or(ticket, |newest| newest.max(ticket)));
+                self.wait_for(ticket);
                 Ok(Vec::new())
             }
             Read::OutOfRange => {
