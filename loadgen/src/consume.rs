@@ -237,11 +237,13 @@ impl Reader {
             let fetched = fetcher.fetch(&wanted)?;
             let now = now_ns();
             for part in fetched {
+                // Laid out in the order of partitions.
                 let position = self
                     .positions
-                    .iter_mut()
-                    .find(|(index, ..)| *index == part.partition);
-                let (_, next, _) = position.context("a partition that was not asked for")?;
+                    .binary_search_by_key(&part.partition, |(index, ..)| *index)
+                    .ok()
+                    .context("a partition that was not asked for")?;
+                let (_, next, _) = &mut self.positions[position];
                 match ResponseError::try_from_code(part.error_code) {
                     None => {}
                     Some(ResponseError::OffsetOutOfRange) if part.log_start_offset > *next => {

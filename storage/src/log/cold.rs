@@ -29,10 +29,28 @@ pub(super) struct ColdReads {
     /// End by segment and start.
     ranges: BTreeMap<(u64, u64), u64>,
     pieces: HashSet<(u64, u64, PartitionId)>,
+    /// Blocks of which a piece could not be had: segments and positions.
+    whole: HashSet<(u64, u64)>,
     bytes: u64,
 }
 
+/// Blocks that are remembered as not to be read in pieces. A forgotten one costs another try.
+const MOST_WHOLE: usize = 1024;
+
 impl ColdReads {
+    /// The block is read whole from now on.
+    pub fn read_whole(&mut self, wanted: &Wanted) {
+        if self.whole.len() >= MOST_WHOLE {
+            self.whole.clear();
+        }
+        self.whole.insert((wanted.segment, wanted.position));
+    }
+
+    fn is_piecewise(&self, first: &Wanted, payload_bytes: u64) -> bool {
+        is_worth_a_piece(payload_bytes, first.block_bytes)
+            && !self.whole.contains(&(first.segment, first.position))
+    }
+
     fn has(&self, wanted: &Wanted) -> bool {
         let Wanted {
             segment, position, ..
@@ -119,7 +137,7 @@ impl<I: Io> Log<I> {
         for block in wanted.chunk_by(|a, b| (a.segment, a.position) == (b.segment, b.position)) {
             let first = block[0];
             let payload_bytes: u64 = block.iter().map(|one| one.payload_bytes).sum();
-            if is_worth_a_piece(payload_bytes, first.block_bytes) {
+            if self.cold_reads.is_piecewise(&first, payload_bytes) {
                 for one in block {
                     if self.is_on_its_way(one) {
                         continue;
@@ -153,7 +171,7 @@ impl<I: Io> Log<I> {
         Ok(())
     }
 
-    pub(super) fn is_on_its_way(&self, wanted: &Wanted) -> bool {
+    fn is_on_its_way(&self, wanted: &Wanted) -> bool {
         let cached = self
             .cache
             .find(wanted.segment, wanted.position, wanted.partition);

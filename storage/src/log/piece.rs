@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Invariant: the chain of checksums is the same as for a whole block (header under the segment's
-//! key, table by the header, payloads by the table). Whatever fails is read again as a whole block,
-//! which knows how to name what is lost.
+//! key, table by the header, payloads by the table). Where anything fails the block is read whole when
+//! the reader looks again: that knows how to name what is lost.
 
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -113,10 +113,10 @@ impl<I: Io> Log<I> {
             }
             _ => false,
         };
-        self.end_piece(&wanted);
-        if !went_on && !self.is_on_its_way(&wanted) {
-            self.read_blocks(&wanted, wanted.block_bytes);
+        if !went_on {
+            self.cold_reads.read_whole(&wanted);
         }
+        self.end_piece(&wanted);
     }
 
     fn end_piece(&mut self, wanted: &Wanted) {

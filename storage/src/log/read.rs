@@ -352,12 +352,15 @@ impl<I: Io> Log<I> {
             (!rows.is_empty()).then(|| find(rows, first, |(_, row)| row))
         };
         block.spans().all(|(partition, first, end)| {
+            let state = self.partitions.get(&partition);
+            let is_dead = state.is_none_or(|state| end <= state.start);
             // Records of a partition that has none left here are of no interest.
-            row(partition, first).is_none_or(|row| {
-                row.is_some_and(|row| {
-                    row.position_units == units && (first, end) == (row.first, row.end)
+            is_dead
+                || row(partition, first).is_none_or(|row| {
+                    row.is_some_and(|row| {
+                        row.position_units == units && (first, end) == (row.first, row.end)
+                    })
                 })
-            })
         })
     }
 
