@@ -182,7 +182,7 @@ fn storage(settings: &Settings, directory: &DataDirectory) -> anyhow::Result<Sto
     log.pending_bytes = log.pending_bytes.min(settings.memory_per_core_bytes / 4);
     log.cold_cache_bytes = log
         .cold_cache_bytes
-        .min(settings.memory_per_core_bytes / 16);
+        .min(settings.memory_per_core_bytes / 12);
     let path = directory.path();
     match Profile::load(path)
         .with_context(|| format!("reading the profile in {}", path.display()))?

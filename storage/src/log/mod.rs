@@ -60,6 +60,7 @@ use crate::format::segment_header::CheckpointPointer;
 use crate::io::Io;
 
 pub use crate::format::entry_header::{EntryKind, EntryMeta};
+pub use cold::Brought;
 pub use config::{FlushMethod, LogConfig};
 pub use frame::{FRAME_HEADROOM_BYTES, FrameEntry};
 pub use report::{Damage, OpenError, RecoveryReport};

@@ -50,9 +50,9 @@ impl<I: Io> Log<I> {
         if wanted.is_empty() {
             return read;
         }
-        let (one_done, _) = self.bring(&mut wanted);
+        let brought = self.bring(&mut wanted);
         match read {
-            Read::Batches(batches) if batches.is_empty() => Read::Pending(one_done),
+            Read::Batches(batches) if batches.is_empty() => Read::Pending(brought.one_done),
             read => read,
         }
     }
