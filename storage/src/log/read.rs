@@ -426,20 +426,19 @@ impl<I: Io> Log<I> {
         let buf = completion.buf.as_deref().unwrap_or_default();
         let bytes = buf[..read.min(buf.len())].get(..place.bytes as usize);
         let bytes = bytes.filter(|bytes| from.key.checksum(bytes) == place.checksum);
-        match bytes.and_then(|bytes| footer::decode_rows(bytes).ok()) {
-            Some(rows) if self.covers(segment, &rows) => {
-                self.keep_footer(segment, Footer::new(rows));
-            }
+        let footer = bytes.and_then(|bytes| footer::decode_rows(bytes).ok());
+        match footer.map(Footer::new) {
+            Some(footer) if self.covers(segment, &footer) => self.keep_footer(segment, footer),
             _ => self.rebuild_footer(segment),
         }
     }
 
     /// Whether a footer has all that the segment is known to hold. It lacks what was dead when
     /// it was written, and that lives again if the record that ended it is lost.
-    fn covers(&self, segment: u64, rows: &[(PartitionId, BlockRef)]) -> bool {
+    fn covers(&self, segment: u64, footer: &Footer) -> bool {
         let mut live = self.segments.live[&segment].index.partitions.iter();
         live.all(|(partition, range)| {
-            let rows = rows.iter().filter(|(of, _)| of == partition);
+            let rows = footer.of(*partition).iter();
             let rows: Vec<BlockRef> = rows.map(|(_, row)| *row).collect();
             let start = self.partitions.get(partition).map(|state| state.start);
             gaps(range, &rows, start.unwrap_or_default()).is_empty()
