@@ -152,7 +152,8 @@ impl<I: Io> Log<I> {
             } else if !self.is_on_its_way(&first) {
                 match &mut window {
                     Some(open) if open.takes(&first, most_bytes) => {
-                        open.end = first.position + first.block_bytes;
+                        // A block that went astray may stand within another.
+                        open.end = open.end.max(first.position + first.block_bytes);
                     }
                     _ => {
                         let end = first.position + first.block_bytes;

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 
 use ringlog_types::PartitionId;
 
+use super::pending::{GroupPart, LostBlocks};
+use super::report::{Damage, RecoveryReport};
 use super::survey::{Found, place};
 use super::walk::{Walk, read_pieces};
 use super::{EntryKind, EntryMeta, Log, Machine};
@@ -13,27 +15,41 @@ use crate::format::footer;
 use crate::io::Io;
 
 impl<I: Io> Log<I> {
-    /// Takes the offsets of the records that stood in a segment from `from` to before `to`, as
-    /// far as they can be told, and marks them damaged, but for what begins at positions where
-    /// blocks stand. Returns them.
+    /// What can be told of the records that stood in a segment from `from` to before `to`, but for
+    /// what begins at positions where blocks stand. In offset order.
     ///
     /// # Errors
     /// The device's own.
-    pub(super) fn take_lost(
+    pub(super) fn find_lost(
         &mut self,
         segment: u64,
         file: &Found,
         (from, to): (u64, u64),
         standing: &BTreeSet<u64>,
-        machine: &mut dyn Machine,
-    ) -> std::io::Result<Vec<(PartitionId, u64, u64)>> {
+    ) -> std::io::Result<Vec<EntryMeta>> {
         let mut walk = Walk::new(segment, file.file, file.file_bytes, &file.key, self.unit);
         let mut metas = walk.salvage_at(&mut self.submitter.io, from)?;
         metas.extend(self.footer_metas(file, (from, to), standing)?);
         metas.retain(|meta| meta.kind == EntryKind::Records);
         metas.sort_by_key(|meta| (meta.partition, meta.base_offset));
-        let mut named = Vec::new();
-        for meta in metas {
+        Ok(metas)
+    }
+
+    /// Blocks of the log are lost whole. What was in them is named when it is known what became
+    /// of the group that was open before them, whose offsets come first.
+    pub(super) fn lose_blocks(&mut self, lost: LostBlocks, machine: &mut dyn Machine) {
+        self.open_group.broken = true;
+        if self.open_group.is_empty() {
+            self.take_lost(lost, machine);
+        } else {
+            self.open_group.parts.push(GroupPart::Lost(lost));
+        }
+    }
+
+    /// Takes the offsets of what is lost, and marks them damaged.
+    pub(super) fn take_lost(&mut self, lost: LostBlocks, machine: &mut dyn Machine) {
+        let mut offsets = Vec::new();
+        for meta in lost.entries {
             let state = self.partitions.entry(meta.partition).or_default();
             let (first, end) = (state.end, meta.end_offset());
             if end <= first {
@@ -47,9 +63,15 @@ impl<I: Io> Log<I> {
                 count: u32::try_from(end.0 - first.0).unwrap_or(u32::MAX),
                 ..meta
             });
-            named.push((meta.partition, first.0, end.0));
+            offsets.push((meta.partition, first.0, end.0));
         }
-        Ok(named)
+        self.lost_blocks.push(Damage {
+            segment: lost.segment,
+            position: lost.position,
+            first: lost.first,
+            end: lost.end,
+            offsets,
+        });
     }
 
     /// What a sealed segment's footer says of the blocks in a stretch of it.
@@ -85,5 +107,52 @@ impl<I: Io> Log<I> {
                 max_timestamp: row.max_timestamp,
             })
             .collect())
+    }
+
+    /// Puts together what is known to be lost. Offsets that are dead by the end of the replay
+    /// are not; blocks that are lost whole are in any case, for what else was in them.
+    pub(super) fn name_damage(&mut self, report: &mut RecoveryReport) {
+        report.damage.append(&mut self.lost_entries);
+        let lost_blocks = std::mem::take(&mut self.lost_blocks);
+        let partitions = &self.partitions;
+        let live = |partition: PartitionId, first: u64, end: u64| {
+            let start = partitions.get(&partition)?.start.0;
+            (start < end).then_some((partition, first.max(start), end))
+        };
+        for damage in &mut report.damage {
+            let named = !damage.offsets.is_empty();
+            let offsets = std::mem::take(&mut damage.offsets).into_iter();
+            damage.offsets = offsets
+                .filter_map(|(partition, first, end)| live(partition, first, end))
+                .collect();
+            if named && damage.offsets.is_empty() {
+                damage.end = damage.first;
+            }
+        }
+        report.damage.retain(|damage| damage.first < damage.end);
+        for mut damage in lost_blocks {
+            let offsets = std::mem::take(&mut damage.offsets).into_iter();
+            damage.offsets = offsets
+                .filter_map(|(partition, first, end)| live(partition, first, end))
+                .collect();
+            report.damage.push(damage);
+        }
+        for gap in std::mem::take(&mut self.gaps) {
+            let Some(offsets) = live(gap.partition, gap.first.0, gap.end.0) else {
+                continue;
+            };
+            let before = report.damage.iter_mut().filter(|d| d.end <= gap.before);
+            if let Some(damage) = before.max_by_key(|damage| damage.end) {
+                damage.offsets.push(offsets);
+            }
+        }
+        for damage in &report.damage {
+            tracing::error!(log = %self.id, ?damage, "durable data is damaged");
+        }
+        let ranges = self
+            .partitions
+            .values()
+            .map(|state| state.damage.len() as u64);
+        self.stats.damaged_ranges = ranges.sum();
     }
 }

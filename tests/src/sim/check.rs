@@ -295,6 +295,7 @@ impl Workload {
                 }
                 Read::Damaged { end, .. } => {
                     self.damaged_reads += 1;
+                    self.note_corruption();
                     at = self.explain(partition, at, end.0)?;
                 }
                 // A disk that fails now and then does not fail for long, unless it is gone.
@@ -322,10 +323,12 @@ impl Workload {
         for batch in within {
             if !batch.lost && !seen.explains_batch(batch.commit.0, partition, batch.base) {
                 return Err(format!(
-                    "partition {partition} at {at}: {}..{} is named as damaged (to {end}) and \
-                     nothing of it was corrupted",
+                    "partition {partition} at {at}: {}..{} of block {} is named as damaged (to \
+                     {end}) and nothing of it was corrupted: {:?}",
                     batch.base,
-                    batch.end()
+                    batch.end(),
+                    batch.commit,
+                    seen.places(batch.commit.0)
                 ));
             }
         }

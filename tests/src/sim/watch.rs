@@ -155,6 +155,13 @@ impl Seen {
         placed.fold(commit, |first, (_, block)| first.min(block.group_first))
     }
 
+    /// Where the blocks of the group that `commit` commits stand: block, file and position.
+    pub fn places(&self, commit: u64) -> Vec<(u64, &str, u64)> {
+        let blocks = self.within(self.group_first(commit)..commit + 1);
+        let places = blocks.map(|(at, block)| (at, &*block.file, block.header.start));
+        places.collect()
+    }
+
     fn group(&self, commit: u64) -> impl Iterator<Item = &Placed> {
         let blocks = self.within(self.group_first(commit)..commit + 1);
         blocks.map(|(_, block)| block)
