@@ -11,8 +11,11 @@ use super::report::{Damage, RecoveryReport};
 use super::survey::{Found, place};
 use super::walk::{Walk, read_pieces};
 use super::{EntryKind, EntryMeta, Log, Machine};
-use crate::format::footer;
+use crate::format::footer::{self, BlockRef};
 use crate::io::Io;
+
+/// Footers are far shorter: a row is 48 bytes, and the block it stands for at least a unit.
+const FOOTER_BYTES: u64 = 16 << 20;
 
 impl<I: Io> Log<I> {
     /// What can be told of the records that stood in a segment from `from` to before `to`, but for
@@ -107,6 +110,40 @@ impl<I: Io> Log<I> {
                 max_timestamp: row.max_timestamp,
             })
             .collect())
+    }
+
+    /// Whether a segment that is shorter than its header says ends as a seal leaves it, but for
+    /// the trailer that fails its check: with the footer of blocks that end at `position`, and
+    /// one more unit. What somebody else cut off ends in the middle of blocks.
+    ///
+    /// # Errors
+    /// The device's own.
+    pub(super) fn ends_as_sealed(&mut self, file: &Found, position: u64) -> std::io::Result<bool> {
+        let unit = self.unit as u64;
+        let length = file.file_bytes.saturating_sub(unit).checked_sub(position);
+        let Some(length) = length.filter(|length| (unit..=FOOTER_BYTES).contains(length)) else {
+            return Ok(false);
+        };
+        // It is below the limit on footers.
+        let piece = (file.file, position, length as usize);
+        let read = read_pieces(&mut self.submitter.io, &[piece])?.remove(0);
+        let is_row = |row: &&[u8]| row.iter().any(|byte| *byte != 0);
+        let rows = read.chunks(footer::ROW_BYTES).take_while(is_row).count();
+        let (rows, rest) = read.split_at((rows * footer::ROW_BYTES).min(read.len()));
+        let filled = rows.len().next_multiple_of(self.unit).max(self.unit);
+        if filled as u64 != length || rest.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        let Ok(rows) = footer::decode_rows(rows) else {
+            return Ok(false);
+        };
+        let place = |(partition, row): &(PartitionId, BlockRef)| (*partition, row.first);
+        let sorted = rows.windows(2).all(|two| place(&two[0]) < place(&two[1]));
+        let within = |(_, row): &(PartitionId, BlockRef)| {
+            let units = (row.position_units, row.position_units + row.block_units);
+            units.0 > 0 && u64::from(units.1) * unit <= position
+        };
+        Ok(sorted && rows.iter().all(within))
     }
 
     /// Puts together what is known to be lost. Offsets that are dead by the end of the replay

@@ -81,8 +81,11 @@ impl<I: Io> Log<I> {
             });
         }
         let last = log.segments.live.last_key_value();
-        if let Some(last) = last.and_then(|(id, _)| survey.segments.get(id))
+        let last = last.map(|(id, segment)| (*id, segment.position));
+        if let Some((last, position)) = last
+            && let Some(last) = survey.segments.get(&last)
             && last.is_cut_off
+            && !log.ends_as_sealed(last, position).map_err(unreadable)?
         {
             let (file, what) = (last.name.clone(), "is shorter than its header says");
             return Err(OpenError::Unreadable {

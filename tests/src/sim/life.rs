@@ -328,8 +328,11 @@ impl Run<'_> {
                 }
             }
             OpenError::Headers { .. } if !seen.corrupted_headers.is_empty() => return Ok(true),
-            // The corrupted header may be that of the newest segment: nothing says it is not.
-            OpenError::Unreadable { file, .. } if seen.corrupted_headers.contains(file) => {
+            // The corrupted header may be that of the newest segment: nothing says it is not. A
+            // segment that was cut and has no seal may have been cut by anybody.
+            OpenError::Unreadable { file, .. }
+                if seen.corrupted_headers.contains(file) || seen.corrupted_seals.contains(file) =>
+            {
                 return Ok(true);
             }
             _ => {}
