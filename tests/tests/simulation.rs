@@ -77,6 +77,27 @@ fn seeds_of_silent_corruption_that_found_defects_stay_clean() {
     seeds([4, 5, 127, 166, 182], Settings::silent_corruption());
 }
 
+/// 115, offsets of blocks behind an open group were taken before the group's own; 155, 495, 595 and
+/// 5127, a block that stands elsewhere in its segment was not found when the segment was read again;
+/// 497, read-ahead ended within a block upon which another had gone astray; 5056 and 851, a
+/// footer's rows were believed where the block stood elsewhere; 476, a clean stop whose
+/// trailer was lost could not be started again.
+#[test]
+fn seeds_where_blocks_went_astray_or_were_lost_within_groups_stay_clean() {
+    seeds(
+        [115, 155, 476, 495, 497, 595, 851, 5056, 5127],
+        Settings::silent_corruption(),
+    );
+}
+
+/// 445, what a group held that was never committed was named as damaged; 182 and 312, offsets named
+/// at the end of the log; 100 and 153, what was let go under a trim that is lost; 368, a start that
+/// failed had erased what stated a block to have been durable.
+#[test]
+fn seeds_where_corruptions_meet_that_found_defects_stay_clean() {
+    seeds([100, 153, 182, 312, 368, 445], Settings::rotten_disk());
+}
+
 /// 31 and 113, half of a group that had lost its beginning; 44, blocks behind one that nothing
 /// stated to have been durable came back.
 #[test]

@@ -330,7 +330,12 @@ impl<I: Io> Log<I> {
             let wanted = row
                 .ranges
                 .iter()
-                .find(|range| range.partition == meta.partition && meta.end_offset() > range.first);
+                // Nor what a group held that was never committed.
+                .find(|range| {
+                    range.partition == meta.partition
+                        && meta.end_offset() > range.first
+                        && meta.base_offset < range.end
+                });
             if meta.kind != EntryKind::Records || wanted.is_none() {
                 continue;
             }

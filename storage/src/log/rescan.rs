@@ -107,9 +107,9 @@ impl<I: Io> Log<I> {
         for (position, length, entries) in rescan.blocks.into_values() {
             for entry in entries {
                 let meta = entry.meta;
-                let wanted = live
-                    .get(&meta.partition)
-                    .is_some_and(|range| meta.end_offset() > range.first);
+                let wanted = live.get(&meta.partition).is_some_and(|range| {
+                    meta.end_offset() > range.first && meta.base_offset < range.end
+                });
                 if meta.kind != EntryKind::Records || !wanted {
                     continue;
                 }

@@ -96,10 +96,13 @@ impl Workload {
             let mut offsets = damage.offsets.iter();
             let lives_again = offsets.any(|(partition, ..)| revived.contains(&partition.0));
             if !blocks.any(|(at, block)| {
-                block.is_hit() || seen.is_of_broken_group(at) || lives_again && block.is_let_go()
+                block.is_hit()
+                    || seen.is_of_broken_group(at)
+                    || block.is_let_go() && (lives_again || !seen.corrupted_headers.is_empty())
             }) {
                 return Err(format!(
-                    "damage is reported where nothing was corrupted: {damage:?}"
+                    "damage is reported where nothing was corrupted: {damage:?}, {:?}",
+                    seen.places(damage.first.0)
                 ));
             }
         }
@@ -244,6 +247,9 @@ impl Workload {
                 ));
             }
             let start = start(partition);
+            if batch.end() <= start {
+                continue; // Dead since.
+            }
             let mut named = report.damage.iter().flat_map(|damage| &damage.offsets);
             let named = named.any(|(p, first, end)| {
                 p.0 == partition && *first <= base.max(start) && batch.end() <= *end

@@ -243,7 +243,8 @@ impl Model {
                     _ if !missed && !batch.lost => found_lost.push(batch.clone()),
                     _ => {}
                 }
-                let lost = batch.lost || missed || fate != Fate::Whole;
+                // What an earlier start took for lost may stand somewhere after all.
+                let lost = missed || fate != Fate::Whole;
                 if fate == Fate::Damaged || !lost {
                     let base = batch.base;
                     if base > state.seen.end {
