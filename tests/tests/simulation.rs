@@ -2,7 +2,7 @@
 
 use ringlog_storage::io::sim::Faults;
 use ringlog_storage::log::SeededBug;
-use ringlog_tests::sim::{Failure, Outcome, Settings, run};
+use ringlog_tests::sim::{Failure, Outcome, Settings, mix_histories, run};
 
 fn settings(faults: Faults, bug: Option<SeededBug>) -> Settings {
     Settings {
@@ -106,8 +106,7 @@ fn seeds_of_everything_that_found_defects_stay_clean() {
 }
 
 /// A checker that cannot fail proves nothing: the log makes a mistake, and one of these seeds must
-/// show it. `ignore-chain` is not among them: blocks that are discarded are erased and the newest
-/// segment is asked first, so that the chain is the second to notice, and no seed shows it alone.
+/// show it.
 fn caught(bug: SeededBug, faults: Faults, range: std::ops::Range<u64>) {
     let settings = settings(faults, Some(bug));
     let seeds = range.end - range.start;
@@ -162,4 +161,21 @@ fn mistakes_with_stray_blocks_and_broken_groups_are_caught() {
         seeds([seed], Settings::rotten_disk());
         caught(bug, Settings::rotten_disk(), seed..seed + 1);
     }
+}
+
+/// What a crash leaves behind is erased, so that under faults of the disk the chain of checksums is
+/// never the only guard. It is where a segment comes from another copy of the same log.
+#[test]
+fn a_segment_of_another_history_is_named_and_ignoring_the_chain_is_caught() {
+    for seed in 0..50 {
+        if let Err(broken) = mix_histories(seed, None) {
+            panic!("{broken}");
+        }
+    }
+    let mut failures =
+        (0..5).filter_map(|seed| mix_histories(seed, Some(SeededBug::IgnoreChain)).err());
+    let Some(Failure { seed, what, .. }) = failures.next() else {
+        panic!("the chain is ignored and nobody notices");
+    };
+    println!("IgnoreChain is caught at seed {seed}: {what}");
 }
