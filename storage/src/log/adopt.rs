@@ -211,25 +211,40 @@ impl<I: Io> Log<I> {
             self.unit,
         );
         let mut index = SegmentIndex::new();
-        let (mut at, mut rows_bound) = (self.unit as u64, 0);
+        let (mut at, mut rows_bound, mut data_end) = (self.unit as u64, 0, row.data_end);
         let mut expected = row.first_sequence;
         let mut lost: Option<Lost> = None;
         let mut last_checksum = 0;
-        while at < row.data_end {
+        let holds_blocks = row.first_sequence > Sequence::NONE;
+        while holds_blocks && expected <= row.last_sequence {
             match walk.block_at(&mut self.submitter.io, at)? {
                 Ok((block, header, damaged)) if header.sequence == expected => {
                     rows_bound += block.entries.len();
                     last_checksum = block.checksum;
                     self.index_block(&mut index, row, &block, &damaged, report);
                     at += block.bytes as u64;
+                    data_end = data_end.max(at);
                     expected = expected.next();
                 }
                 _ => {
-                    let later = walk.headers_from(&mut self.submitter.io, at + self.unit as u64)?;
-                    let next = later.into_iter().filter(|(position, header)| {
-                        header.sequence > expected && *position < row.data_end
+                    // It may have gone astray, or stand behind one that did; so may the next.
+                    let found = walk.headers_from(&mut self.submitter.io, self.unit as u64)?;
+                    let itself = found
+                        .iter()
+                        .filter(|(_, header)| header.sequence == expected);
+                    let mut stands = None;
+                    for (position, _) in itself {
+                        if walk.block_at(&mut self.submitter.io, *position)?.is_ok() {
+                            stands = Some(*position);
+                        }
+                    }
+                    if let Some(position) = stands {
+                        at = position;
+                        continue;
+                    }
+                    let next = found.iter().filter(|(_, header)| {
+                        header.sequence > expected && header.sequence <= row.last_sequence
                     });
-                    // Not the first that stands there: it may have gone astray.
                     let next = next.min_by_key(|(_, header)| header.sequence);
                     let (position, end) = next
                         .map_or((row.data_end, row.last_sequence.next()), |n| {
@@ -250,6 +265,7 @@ impl<I: Io> Log<I> {
         }
         if let Some(segment) = self.segments.live.get_mut(&row.segment) {
             segment.rows_bound = rows_bound;
+            segment.position = data_end;
             segment.last_checksum = last_checksum;
             for (partition, range) in &segment.index.partitions {
                 // Nothing readable: the range stays, so that what is damaged is named.
@@ -314,7 +330,12 @@ impl<I: Io> Log<I> {
             let wanted = row
                 .ranges
                 .iter()
-                .find(|range| range.partition == meta.partition && meta.end_offset() > range.first);
+                // Nor what a group held that was never committed.
+                .find(|range| {
+                    range.partition == meta.partition
+                        && meta.end_offset() > range.first
+                        && meta.base_offset < range.end
+                });
             if meta.kind != EntryKind::Records || wanted.is_none() {
                 continue;
             }

@@ -23,7 +23,7 @@ const PART_BYTES: usize = 512 << 10;
 impl<I: Io> Log<I> {
     /// Appends a checkpoint of the committed state, unless one is under way.
     pub(super) fn start_checkpoint(&mut self, machine: &mut dyn Machine) {
-        if self.pending_checkpoint.is_some() || !self.open_group.blocks.is_empty() {
+        if self.pending_checkpoint.is_some() || !self.open_group.is_empty() {
             return;
         }
         self.bytes_since_checkpoint = 0;

@@ -193,7 +193,8 @@ impl<I: Io> Log<I> {
                 if let Some(open) = &mut window
                     && open.takes(&first, most_bytes)
                 {
-                    open.end = end;
+                    // A block that went astray may stand within another.
+                    open.end = open.end.max(end);
                 } else if let Some(closed) = window.replace(Window { first, end })
                     && let Err(is_refused) = self.read_window(&closed)
                 {

@@ -12,7 +12,7 @@
 //! | `seal` | footers, trailers, closing |
 //! | `retention` | where a partition starts by its limits |
 //! | `checkpoint` | writing the state of everything |
-//! | `survey`, `adopt`, `recovery`, `walk`, `lost`, `report` | coming back |
+//! | `recovery`, `survey`, `adopt`, `replay`, `lost`, `reopen`, `walk`, `report` | coming back |
 //!
 //! Invariant: an entry is applied, and its sequence reported durable, only when its block and
 //! every block before it are on stable storage. The first failed write or flush is final: the
@@ -35,6 +35,8 @@ mod pending;
 mod piece;
 mod read;
 mod recovery;
+mod reopen;
+mod replay;
 mod report;
 mod rescan;
 mod retention;
@@ -191,6 +193,7 @@ pub struct Log<I: Io> {
     open_group: pending::OpenGroup,
     gaps: Vec<report::Gap>,
     lost_entries: Vec<Damage>,
+    lost_blocks: Vec<Damage>,
     partitions: index::Partitions,
     resident_rows: usize,
     cache: cache::Cache,
@@ -246,6 +249,7 @@ impl<I: Io> Log<I> {
             open_group: pending::OpenGroup::default(),
             gaps: Vec::new(),
             lost_entries: Vec::new(),
+            lost_blocks: Vec::new(),
             partitions: HashMap::new(),
             resident_rows: 0,
             cache: cache::Cache::new(config.cache_bytes, config.cold_cache_bytes),

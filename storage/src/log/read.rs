@@ -364,8 +364,17 @@ impl<I: Io> Log<I> {
         })
     }
 
-    /// A block that was durable is not there: all it held is damage.
+    /// A block that was durable is not there: all it held is damage, unless only the footer
+    /// sent us here and the block stands elsewhere in its segment.
     fn name_unreadable(&mut self, segment: u64, position: u64, fault: &str) {
+        if !self.segments.live[&segment].index.resident && !self.rescans.contains_key(&segment) {
+            let rows = self.footers.iter().position(|(id, _)| *id == segment);
+            if rows.is_some_and(|at| !self.footers[at].1.is_rebuilt()) {
+                self.footers.retain(|(id, _)| *id != segment);
+                self.rebuild_footer(segment);
+                return;
+            }
+        }
         tracing::error!(
             log = %self.id, segment, position, fault,
             "a block of a sealed or active segment is damaged: \

@@ -21,9 +21,8 @@ impl<I: Io> Log<I> {
         // Blocks of a group that is not committed yet are durable and in no index.
         let group_from = self
             .open_group
-            .blocks
-            .first()
-            .map_or(u64::MAX, |(block, _)| block.segment);
+            .first_block()
+            .map_or(u64::MAX, |block| block.segment);
         let full = self.segments.live.iter().filter(|(id, segment)| {
             segment.stage == Stage::Open
                 && Some(**id) != self.segments.active

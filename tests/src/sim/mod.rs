@@ -8,6 +8,7 @@
 mod check;
 mod life;
 mod machine;
+mod mixed;
 mod model;
 mod power_cut;
 mod random;
@@ -15,4 +16,5 @@ mod watch;
 mod workload;
 
 pub use life::{Failure, Outcome, Settings, run};
+pub use mixed::mix_histories;
 pub use power_cut::{Cuts, cut_power};
