@@ -545,7 +545,7 @@ impl<I: Io> Log<I> {
         before != state(self)
     }
 
-    fn complete(&mut self, work: Work, completion: Completion) {
+    pub(super) fn complete(&mut self, work: Work, completion: Completion) {
         match work {
             Work::Block(sequence) => self.block_written(sequence, completion.result),
             Work::Flush(file, upto) => self.flushed(file, upto, completion.result),

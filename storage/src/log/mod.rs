@@ -12,6 +12,7 @@
 //! | `seal` | footers, trailers, closing |
 //! | `retention` | where a partition starts by its limits |
 //! | `checkpoint` | writing the state of everything |
+//! | `import` | a log's partitions given to other logs, and taken in |
 //! | `survey`, `adopt`, `recovery`, `walk`, `lost`, `report` | coming back |
 //!
 //! Invariant: an entry is applied, and its sequence reported durable, only when its block and
@@ -29,6 +30,7 @@ mod commit;
 mod config;
 mod flush;
 mod frame;
+mod import;
 mod index;
 mod lost;
 mod pending;
@@ -62,6 +64,7 @@ use crate::io::Io;
 pub use crate::format::entry_header::{EntryKind, EntryMeta};
 pub use config::{FlushMethod, LogConfig};
 pub use frame::{FRAME_HEADROOM_BYTES, FrameEntry};
+pub use import::{Import, Retired, SegmentFile};
 pub use report::{Damage, OpenError, RecoveryReport};
 #[doc(hidden)]
 pub use seeded_bug::SeededBug;

@@ -34,7 +34,7 @@ use crate::io::{FileId, Io, Op};
 
 /// What is done about the end of the log before it serves.
 #[derive(Debug, Default)]
-struct Tail {
+pub(super) struct Tail {
     kept: VecDeque<TailBlock>,
     /// Headers of the blocks that are not part of the log.
     discarded: Vec<(FileId, u64)>,
@@ -72,10 +72,11 @@ impl<I: Io> Log<I> {
             cause,
         };
         let mut log = Log::new(io, id, config, 1);
-        let survey = log.find_segments()?;
+        let mut survey = log.find_segments()?;
+        let damaged_headers = [&survey.damaged_headers[..], &survey.damaged_foreign].concat();
         let mut report = RecoveryReport {
-            segments: survey.segments.len(),
-            damaged_headers: survey.damaged_headers.clone(),
+            segments: survey.segments.len() + survey.foreign.len(),
+            damaged_headers,
             ..RecoveryReport::default()
         };
         let mut cursor = Cursor {
@@ -85,7 +86,14 @@ impl<I: Io> Log<I> {
             previous: 0,
         };
         let (checkpoint, unread) = log.newest_checkpoint(&survey)?;
+        if checkpoint.is_none()
+            && let Some((_, foreign)) = survey.foreign.first_key_value()
+        {
+            let file = foreign.name.clone();
+            return Err(OpenError::Unnamed { log: id, file });
+        }
         if let Some((pointer, manifest, state)) = checkpoint {
+            survey.number_foreign(&manifest);
             let refused = |cause| OpenError::Checkpoint {
                 log: id,
                 sequence: pointer.sequence,
@@ -116,7 +124,8 @@ impl<I: Io> Log<I> {
                 what,
             });
         }
-        let last = log.segments.live.last_key_value();
+        let mut own = log.segments.live.iter();
+        let last = own.rfind(|(_, segment)| segment.origin.is_none());
         if let Some(last) = last.and_then(|(id, _)| survey.segments.get(id))
             && last.is_cut_off
         {
@@ -138,7 +147,8 @@ impl<I: Io> Log<I> {
             }
         }
         log.name_damage(&mut report, std::mem::take(&mut tail.lost));
-        log.sort_out_files(survey.segments);
+        let foreign = std::mem::take(&mut survey.foreign);
+        log.sort_out_files(survey.segments, foreign.into_values());
         log.make_servable(machine, tail)?;
         report.end = log.durable;
         report.epoch = log.epoch;
@@ -482,18 +492,26 @@ impl<I: Io> Log<I> {
 
     /// Files that hold nothing live become free; walked segments with a matching trailer are
     /// sealed.
-    fn sort_out_files(&mut self, found: BTreeMap<u64, Found>) {
+    fn sort_out_files(
+        &mut self,
+        found: BTreeMap<u64, Found>,
+        unnamed: impl Iterator<Item = Found>,
+    ) {
+        let unnamed = unnamed.map(|file| (file.name, file.file));
+        self.segments.departing.extend(unnamed);
         let released: BTreeSet<FileId> = {
             let free = self.segments.free.iter().map(|free| free.file);
-            free.chain(self.segments.short.iter().map(|(_, file)| *file))
-                .collect()
+            let short = self.segments.short.iter().chain(&self.segments.departing);
+            free.chain(short.map(|(_, file)| *file)).collect()
         };
         for (id, file) in found {
             let Some(segment) = self.segments.live.get_mut(&id) else {
                 if released.contains(&file.file) {
                     continue;
                 }
-                if file.file_bytes == self.config.segment_bytes {
+                if file.origin.is_some() {
+                    self.segments.departing.push((file.name, file.file));
+                } else if file.file_bytes == self.config.segment_bytes {
                     let (prewritten_to, recycled) = (file.file_bytes, true);
                     let (name, file) = (file.name, file.file);
                     self.segments.free.push_back(FreeFile {
@@ -518,7 +536,11 @@ impl<I: Io> Log<I> {
     }
 
     /// Flushes what was kept, opens the new segment and writes its first block.
-    fn make_servable(&mut self, machine: &mut dyn Machine, tail: Tail) -> Result<(), OpenError> {
+    pub(super) fn make_servable(
+        &mut self,
+        machine: &mut dyn Machine,
+        tail: Tail,
+    ) -> Result<(), OpenError> {
         let log = self.id;
         let failed = |cause: String| OpenError::NotWritable { log, cause };
         self.erase(&tail.discarded).map_err(failed)?;
