@@ -253,7 +253,7 @@ fn a_move_that_is_cut_off_at_any_step_leaves_the_node_before_it_or_behind_it() -
     written.write(&node, 1, 2, 100 << 10)?;
     let mut cores = 1;
     for (number, (step, is_behind)) in STEPS.into_iter().enumerate() {
-        let wanted = [3, 2, 1][cores as usize % 3];
+        let wanted = [3, 1, 2][number % 3];
         println!("{step}: {cores} cores become {wanted}");
         node.kill9()?;
         let cut = options(wanted).environment("RINGLOG_TEST_END_AT", step);
@@ -384,6 +384,18 @@ fn segments_are_copied_to_another_filesystem() -> Result<()> {
     written.write(&node, 2, 2, 50 << 10)?;
     node.terminate()?;
     let other = memory.path().join("data");
+
+    // Copied, and then refused, because it is memory: nothing is left of it, and the node is as
+    // it was.
+    let ended = node.start_to_its_end(with_directories(2, &[&other]))?;
+    ensure!(!ended.success(), "it started on memory");
+    node.log_line(0, &["could not be made", "--allow-buffered-io", "old logs"])?;
+    ensure!(logs(&other)?.is_empty(), "{:?}", logs(&other)?);
+    node.restart_with(options(2))?;
+    check_tidy(&node, 2)?;
+    written.check(&node, 2)?;
+    node.kill9()?;
+
     let with = with_directories(2, &[&other]).arguments(["--allow-buffered-io"]);
     let position = node.log_position()?;
     node.restart_with(with)?;

@@ -167,22 +167,49 @@ impl DataDirectory {
         changes.then_some(Change { cores, added })
     }
 
-    /// That the logs are there which the node has had since its logs changed last.
+    /// That the node's logs are there. A first start may have been cut off before it made them
+    /// all; but where other logs lie and these do not, the identity is not of their time.
     ///
     /// # Errors
-    /// The first that is not.
+    /// The first that is not there.
     pub fn check_logs(&self) -> Result<(), DirectoryError> {
-        if self.identity.epoch == 1 {
-            // A first start may have been cut off before it made them all.
-            return Ok(());
+        let strange = self.strange_logs()?;
+        for path in &strange {
+            tracing::warn!(
+                "{} is no log of this node, and is left alone",
+                path.display()
+            );
         }
         for log in &self.identity.logs {
             let path = self.log_dir(*log);
-            if !path.is_dir() {
+            if !path.is_dir() && (self.identity.epoch > 1 || !strange.is_empty()) {
                 return Err(DirectoryError::NoLog { log: log.id, path });
             }
         }
         Ok(())
+    }
+
+    /// Directories of logs that are not the node's.
+    fn strange_logs(&self) -> Result<Vec<PathBuf>, DirectoryError> {
+        let own: Vec<PathBuf> = self
+            .identity
+            .logs
+            .iter()
+            .map(|log| self.log_dir(*log))
+            .collect();
+        let mut strange = Vec::new();
+        for directory in &self.paths {
+            let failed = || io_error("reading", directory);
+            for entry in std::fs::read_dir(directory).map_err(failed())? {
+                let entry = entry.map_err(failed())?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let number = name.strip_prefix("log-").map(str::parse::<u32>);
+                if number.is_some_and(|number| number.is_ok()) && !own.contains(&entry.path()) {
+                    strange.push(entry.path());
+                }
+            }
+        }
+        Ok(strange)
     }
 
     /// The added directories become the node's: each gets its name. Effective when the identity
@@ -582,6 +609,26 @@ mod tests {
         let refused = take(&[path(0), empty.path()], None).unwrap_err();
         assert!(matches!(refused, DirectoryError::Missing { .. }));
         assert_eq!(take(&[path(0), path(1)], None).unwrap().change(), None);
+    }
+
+    #[test]
+    fn an_identity_of_another_time_than_the_logs_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = take(&[dir.path()], Some(2)).unwrap();
+        node.check_logs().unwrap();
+        fill(&node);
+        let stranger = dir.path().join("log-7");
+        std::fs::create_dir(&stranger).unwrap();
+        node.check_logs().unwrap();
+        let lost = node.log_dir(node.identity.logs[1]);
+        std::fs::remove_dir_all(&lost).unwrap();
+        let refused = node.check_logs().unwrap_err();
+        assert!(matches!(
+            refused,
+            DirectoryError::NoLog { log: LogId(1), .. }
+        ));
+        std::fs::remove_dir(&stranger).unwrap();
+        node.check_logs().unwrap();
     }
 
     #[test]

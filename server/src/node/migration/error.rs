@@ -55,6 +55,15 @@ pub enum MigrationError {
         /// Epoch of the identity.
         found: u32,
     },
+    /// A directory that a new log would get is there.
+    #[error(
+        "{path} is there already, and is no log of this node: move it away, or restore the \
+         node.toml that it belongs to"
+    )]
+    Occupied {
+        /// The directory.
+        path: std::path::PathBuf,
+    },
     /// No more numbers for logs.
     #[error(
         "this node has had {used} logs, and there are numbers for {limit}: it keeps the number of \

@@ -56,6 +56,12 @@ fn migrate(
         before.further.len() + 1,
         after.further.len() + 1,
     );
+    for log in &after.logs {
+        let path = directory.log_dir(*log);
+        if path.exists() {
+            return Err(MigrationError::Occupied { path });
+        }
+    }
     let plan = Plan::new(&before, &after);
     plan.write(directory.path())?;
     reached(Step::Planned);
