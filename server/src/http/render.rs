@@ -209,6 +209,11 @@ const LOG_GAUGES: &[(&str, &str, OfSnapshot)] = &[
         |core| wide(core.log.segments_live),
     ),
     (
+        "ringlog_segments_foreign",
+        "Live segments that other logs wrote, before the number of cores or directories changed",
+        |core| wide(core.log.segments_foreign),
+    ),
+    (
         "ringlog_segments_free",
         "Segments ready to be written",
         |core| wide(core.log.segments_free),

@@ -16,6 +16,7 @@ pub mod checksum;
 pub mod entry_header;
 pub mod footer;
 pub mod manifest;
+pub mod origin;
 pub mod reader;
 pub mod segment_header;
 pub mod segment_name;

@@ -27,6 +27,7 @@ struct Loss {
 
 pub(super) fn check_segments(check: &mut Check<'_>, manifest: &Manifest) -> Result<(), CheckError> {
     let mut before: Option<(Sequence, u64)> = None;
+    let mut writer = None;
     for row in &manifest.segments {
         let Some(found) = check.survey.segments.get(&row.segment) else {
             let ranges = row.ranges.iter().map(offsets_of).collect();
@@ -40,8 +41,12 @@ pub(super) fn check_segments(check: &mut Check<'_>, manifest: &Manifest) -> Resu
             before = None;
             continue;
         };
-        let unit = found.unit as u64;
+        let (unit, origin) = (found.unit as u64, found.origin);
         let scan = check.scan(row.segment)?;
+        if origin.map(|origin| origin.log) != writer {
+            // Sequences and chain are each log's own.
+            (writer, before) = (origin.map(|origin| origin.log), None);
+        }
         if let (Some((last, checksum)), Some(first)) = (before, scan.block_at(unit))
             && first.header.sequence == last.next()
             && first.header.previous != checksum

@@ -195,7 +195,8 @@ impl<'a> Check<'a> {
         let header = &block.header;
         let found = &self.survey.segments[&segment];
         let mut wrong = Vec::new();
-        if header.segment != segment {
+        let number = found.origin.map_or(segment, |origin| origin.segment);
+        if header.segment != number {
             wrong.push(format!("it says it is of segment {}", header.segment));
         }
         let begins = matches!(header.group, Group::Whole | Group::Begin);

@@ -151,8 +151,13 @@ impl<I: Io> Log<I> {
                 segment.footer = Some(place(&trailer));
                 self.segments.live.insert(row.segment, segment);
             } else {
+                let is_foreign = segment.origin.is_some();
                 self.segments.live.insert(row.segment, segment);
                 self.rebuild_index(file, row, report)?;
+                if is_foreign && let Some(segment) = self.segments.live.get_mut(&row.segment) {
+                    // It is not sealed anew: nobody but the log that wrote it writes to it.
+                    segment.stage = Stage::Sealed;
+                }
             }
         }
         self.durable = anchor.sequence;
@@ -172,7 +177,8 @@ impl<I: Io> Log<I> {
     /// A segment that the checkpoint knows is not there: let go by a record behind the
     /// checkpoint, or lost. Which of the two shows when that record has been replayed.
     fn segment_is_missing(&mut self, row: &SegmentRow, report: &mut RecoveryReport) {
-        report.segments_missing += 1;
+        // The end of this log is in none of another's.
+        report.segments_missing += usize::from(row.origin.is_none());
         let mut offsets = Vec::new();
         for range in &row.ranges {
             let state = self.partitions.entry(range.partition).or_default();

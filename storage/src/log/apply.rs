@@ -235,6 +235,8 @@ impl<I: Io> Log<I> {
             self.cache.forget_segment(segment);
             self.footers.retain(|(id, _)| *id != segment);
         }
+        let live = self.segments.live.values();
+        self.stats.segments_foreign = live.take_while(|s| s.origin.is_some()).count();
         self.stats.segments_live = self.segments.live.len();
         self.stats.segments_free = self.segments.free.len();
     }

@@ -59,7 +59,7 @@ impl<I: Io> Log<I> {
         }
     }
 
-    fn manifest(&self) -> Manifest {
+    pub(super) fn manifest(&self) -> Manifest {
         let mut partitions: Vec<PartitionRow> = self
             .partitions
             .iter()
@@ -76,6 +76,7 @@ impl<I: Io> Log<I> {
             let last = *id == self.anchor.segment;
             SegmentRow {
                 segment: *id,
+                origin: segment.origin,
                 data_end: if last {
                     self.anchor.end_position
                 } else {

@@ -12,6 +12,7 @@
 //! | `seal` | footers, trailers, closing |
 //! | `retention` | where a partition starts by its limits |
 //! | `checkpoint` | writing the state of everything |
+//! | `import` | a log's partitions given to other logs, and taken in |
 //! | `recovery`, `survey`, `adopt`, `replay`, `lost`, `reopen`, `walk`, `report` | coming back |
 //!
 //! Invariant: an entry is applied, and its sequence reported durable, only when its block and
@@ -29,6 +30,7 @@ mod commit;
 mod config;
 mod flush;
 mod frame;
+mod import;
 mod index;
 mod lost;
 mod pending;
@@ -65,6 +67,7 @@ pub use crate::format::entry_header::{EntryKind, EntryMeta};
 pub use cold::Brought;
 pub use config::{FlushMethod, LogConfig};
 pub use frame::{FRAME_HEADROOM_BYTES, FrameEntry};
+pub use import::{Import, Retired, SegmentFile};
 pub use report::{Damage, OpenError, RecoveryReport};
 #[doc(hidden)]
 pub use seeded_bug::SeededBug;

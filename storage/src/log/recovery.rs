@@ -35,10 +35,11 @@ impl<I: Io> Log<I> {
             cause,
         };
         let mut log = Log::new(io, id, config, 1);
-        let survey = log.find_segments()?;
+        let mut survey = log.find_segments()?;
+        let damaged_headers = [&survey.damaged_headers[..], &survey.damaged_foreign].concat();
         let mut report = RecoveryReport {
-            segments: survey.segments.len(),
-            damaged_headers: survey.damaged_headers.clone(),
+            segments: survey.segments.len() + survey.foreign.len(),
+            damaged_headers,
             ..RecoveryReport::default()
         };
         let mut cursor = Cursor {
@@ -48,7 +49,14 @@ impl<I: Io> Log<I> {
             previous: 0,
         };
         let (checkpoint, unread) = log.newest_checkpoint(&survey)?;
+        if checkpoint.is_none()
+            && let Some((_, foreign)) = survey.foreign.first_key_value()
+        {
+            let file = foreign.name.clone();
+            return Err(OpenError::Unnamed { log: id, file });
+        }
         if let Some((pointer, manifest, state)) = checkpoint {
+            survey.number_foreign(&manifest);
             let refused = |cause| OpenError::Checkpoint {
                 log: id,
                 sequence: pointer.sequence,
@@ -80,7 +88,8 @@ impl<I: Io> Log<I> {
                 what,
             });
         }
-        let last = log.segments.live.last_key_value();
+        let mut own = log.segments.live.iter();
+        let last = own.rfind(|(_, segment)| segment.origin.is_none());
         let last = last.map(|(id, segment)| (*id, segment.position));
         if let Some((last, position)) = last
             && let Some(last) = survey.segments.get(&last)
@@ -105,7 +114,8 @@ impl<I: Io> Log<I> {
             }
         }
         log.name_damage(&mut report);
-        log.sort_out_files(survey.segments);
+        let foreign = std::mem::take(&mut survey.foreign);
+        log.sort_out_files(survey.segments, foreign.into_values());
         log.make_servable(machine, tail)?;
         report.end = log.durable;
         report.epoch = log.epoch;

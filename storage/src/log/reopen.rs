@@ -20,18 +20,26 @@ use ringlog_types::Sequence;
 impl<I: Io> Log<I> {
     /// Files that hold nothing live become free; walked segments with a matching trailer are
     /// sealed.
-    pub(super) fn sort_out_files(&mut self, found: BTreeMap<u64, Found>) {
+    pub(super) fn sort_out_files(
+        &mut self,
+        found: BTreeMap<u64, Found>,
+        unnamed: impl Iterator<Item = Found>,
+    ) {
+        let unnamed = unnamed.map(|file| (file.name, file.file));
+        self.segments.departing.extend(unnamed);
         let released: BTreeSet<FileId> = {
             let free = self.segments.free.iter().map(|free| free.file);
-            free.chain(self.segments.short.iter().map(|(_, file)| *file))
-                .collect()
+            let short = self.segments.short.iter().chain(&self.segments.departing);
+            free.chain(short.map(|(_, file)| *file)).collect()
         };
         for (id, file) in found {
             let Some(segment) = self.segments.live.get_mut(&id) else {
                 if released.contains(&file.file) {
                     continue;
                 }
-                if file.file_bytes == self.config.segment_bytes {
+                if file.origin.is_some() {
+                    self.segments.departing.push((file.name, file.file));
+                } else if file.file_bytes == self.config.segment_bytes {
                     let (prewritten_to, recycled) = (file.file_bytes, true);
                     let (name, file) = (file.name, file.file);
                     self.segments.free.push_back(FreeFile {

@@ -168,7 +168,10 @@ impl<I: Io> Log<I> {
             return;
         }
         let sealed = self.segments.live.values_mut();
-        for segment in sealed.filter(|s| s.stage == Stage::Sealed && s.index.resident) {
+        // Without a footer (another log's segment whose trailer is damaged) the rows stay.
+        let old =
+            sealed.filter(|s| s.stage == Stage::Sealed && s.index.resident && s.footer.is_some());
+        for segment in old {
             self.resident_rows -= segment.index.demote();
             if self.resident_rows <= self.config.index_rows {
                 break;
@@ -181,6 +184,10 @@ impl<I: Io> Log<I> {
     /// # Errors
     /// The failure that closed the log.
     pub fn close(mut self, machine: &mut dyn Machine) -> Result<(), String> {
+        self.come_to_rest(machine)
+    }
+
+    pub(super) fn come_to_rest(&mut self, machine: &mut dyn Machine) -> Result<(), String> {
         self.is_closing = true;
         self.drain(machine)?;
         if self.anchor.sequence > Sequence::NONE {
