@@ -122,6 +122,7 @@ fn segment_header(random: &mut Random) -> SegmentHeader {
         epoch: small_number(random),
         created_ms: number(random).cast_signed(),
         checkpoint: pointer(random),
+        is_cold: random.chance(0.5),
     }
 }
 
@@ -164,6 +165,8 @@ fn entry(random: &mut Random) -> EntryHeader {
         EntryKind::StartOffset,
         EntryKind::PartitionDropped,
         EntryKind::Checkpoint,
+        EntryKind::Replaced,
+        EntryKind::Removed,
         EntryKind::Machine,
     ];
     EntryHeader {

@@ -72,7 +72,8 @@ impl<I: Io> Log<I> {
             cause,
         };
         let mut log = Log::new(io, id, config, 1);
-        let survey = log.find_segments()?;
+        let mut survey = log.find_segments()?;
+        log.set_cold_files(std::mem::take(&mut survey.cold));
         let mut report = RecoveryReport {
             segments: survey.segments.len(),
             damaged_headers: survey.damaged_headers.clone(),
@@ -101,11 +102,13 @@ impl<I: Io> Log<I> {
             log.checkpoint = Some(pointer);
             log.segments.named_checkpoint = Some(pointer.sequence);
             log.checkpoint_anchor_segment = manifest.anchor.segment;
+            log.checkpoint_anchor = manifest.anchor.sequence;
         }
         let start = cursor.expected;
         let mut tail = Tail::default();
         log.replay(&survey, cursor, machine, &mut report, &mut tail)
             .map_err(unreadable)?;
+        let unnamed = log.settle_cold_files(&mut report);
         if let Some(file) = survey.damaged_headers.get(report.segments_missing) {
             // Nothing shows a segment to be missing, so it may be the end of the log, with
             // offsets that would be given out again.
@@ -116,7 +119,8 @@ impl<I: Io> Log<I> {
                 what,
             });
         }
-        let last = log.segments.live.last_key_value();
+        let mut chain = log.segments.live.iter().rev();
+        let last = chain.find(|(_, segment)| !segment.is_cold);
         if let Some(last) = last.and_then(|(id, _)| survey.segments.get(id))
             && last.is_cut_off
         {
@@ -139,6 +143,7 @@ impl<I: Io> Log<I> {
         }
         log.name_damage(&mut report, std::mem::take(&mut tail.lost));
         log.sort_out_files(survey.segments);
+        log.sort_out_files(unnamed);
         log.make_servable(machine, tail)?;
         report.end = log.durable;
         report.epoch = log.epoch;

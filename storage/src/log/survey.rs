@@ -11,6 +11,7 @@ use super::walk::{read_pieces, run};
 use crate::format::FormatError;
 use crate::format::block_header::BlockHeader;
 use crate::format::checksum::Key;
+use crate::format::cold;
 use crate::format::segment_header::{CheckpointPointer, SegmentHeader};
 use crate::format::segment_name::slot_of;
 use crate::format::trailer::Trailer;
@@ -22,6 +23,8 @@ use ringlog_types::{LogId, Sequence};
 pub(super) struct Survey {
     /// Segments by their number.
     pub segments: BTreeMap<u64, Found>,
+    /// Those that the cleaner wrote: no part of the chain of blocks.
+    pub cold: BTreeMap<u64, Found>,
     /// Every checkpoint that a header or trailer names, newest first.
     pub checkpoints: Vec<CheckpointPointer>,
     /// The last block that a trailer or the name of a checkpoint states to have been durable.
@@ -31,6 +34,7 @@ pub(super) struct Survey {
 }
 
 /// A segment file with a valid header.
+#[derive(Debug)]
 pub(super) struct Found {
     pub name: String,
     pub file: FileId,
@@ -147,7 +151,7 @@ impl<I: Io> Log<I> {
             let first_block = BlockHeader::decode(&key, &first).ok();
             let named = [header.checkpoint, trailer.and_then(|t| t.checkpoint)];
             survey.checkpoints.extend(named.into_iter().flatten());
-            if let Some(trailer) = &trailer {
+            if let Some(trailer) = trailer.as_ref().filter(|_| !header.is_cold) {
                 survey.stated = survey.stated.max(trailer.last_sequence);
             }
             let first_block = first_block.map(|(header, _)| header);
@@ -160,7 +164,12 @@ impl<I: Io> Log<I> {
                 trailer,
                 first_block,
             };
-            survey.segments.insert(header.segment, segment);
+            let segments = if header.is_cold {
+                &mut survey.cold
+            } else {
+                &mut survey.segments
+            };
+            segments.insert(header.segment, segment);
         }
         survey.checkpoints.sort_by(|a, b| b.cmp(a));
         survey.checkpoints.dedup();
@@ -193,6 +202,10 @@ impl<I: Io> Log<I> {
             reads: 0,
             prewritten_to: file.file_bytes,
             recycled: true,
+            is_cold: false,
+            was_source: false,
+            emptied: None,
+            amplification: None,
         }
     }
 }
@@ -216,6 +229,7 @@ fn proven_by_block(
         epoch: block.epoch,
         created_ms: block.wall_ms,
         checkpoint: None,
+        is_cold: cold::is_cold(block.sequence),
     })
 }
 
