@@ -67,7 +67,7 @@ impl<I: Io> Log<I> {
                     run.state = State::Task(run.sources.len(), task);
                 }
             }
-            Ok(Done::Laid(laid)) => run.state = State::Write(Targets::new(laid)),
+            Ok(Done::Laid(laid)) => run.state = State::Write(Box::new(Targets::new(laid))),
             Err(fault) => self.leave_alone(source, &fault),
         }
     }

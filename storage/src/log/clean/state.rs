@@ -27,7 +27,7 @@ pub(super) enum State {
     /// With the helper, which works on this source, or behind the last.
     Helping(usize),
     /// Targets are written.
-    Write(Targets),
+    Write(Box<Targets>),
     /// All are durable; the entry is to be appended.
     Switch(Vec<Written>),
     /// The entry is on its way.

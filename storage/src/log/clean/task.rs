@@ -71,7 +71,7 @@ pub(super) struct Gathered {
 
 #[derive(Debug)]
 enum Kind {
-    Gather(Gathered, Source),
+    Gather(Gathered, Box<Source>),
     Lay(Gathered, Shape, Vec<Blank>),
 }
 
@@ -95,7 +95,7 @@ pub(super) enum Done {
 
 impl CleanTask {
     pub(super) fn gather(gathered: Gathered, source: Source) -> CleanTask {
-        let kind = Kind::Gather(gathered, source);
+        let kind = Kind::Gather(gathered, Box::new(source));
         CleanTask { kind }
     }
 
