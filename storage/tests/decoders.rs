@@ -17,6 +17,7 @@ use ringlog_storage::format::entry_header::{EntryHeader, EntryKind, EntryMeta};
 use ringlog_storage::format::footer::{self, BlockRef, ROW_BYTES};
 use ringlog_storage::format::manifest::{Anchor, Manifest, PartitionRow, RangeRow, SegmentRow};
 use ringlog_storage::format::origin::Origin;
+use ringlog_storage::format::replaced::{Moved, Replaced, Target};
 use ringlog_storage::format::segment_header::{CheckpointPointer, SegmentHeader};
 use ringlog_storage::format::trailer::Trailer;
 use ringlog_storage::format::{block, segment_name};
@@ -123,6 +124,7 @@ fn segment_header(random: &mut Random) -> SegmentHeader {
         epoch: small_number(random),
         created_ms: number(random).cast_signed(),
         checkpoint: pointer(random),
+        is_cold: random.chance(0.5),
     }
 }
 
@@ -165,6 +167,8 @@ fn entry(random: &mut Random) -> EntryHeader {
         EntryKind::StartOffset,
         EntryKind::PartitionDropped,
         EntryKind::Checkpoint,
+        EntryKind::Replaced,
+        EntryKind::Removed,
         EntryKind::Machine,
     ];
     EntryHeader {
@@ -236,6 +240,37 @@ fn manifest(random: &mut Random) -> Manifest {
     }
 }
 
+fn replaced(random: &mut Random) -> Replaced {
+    let moved = some(random, |random| {
+        (PartitionId(number(random)), Offset(offset(random)))
+    });
+    Replaced {
+        sources: some(random, number),
+        moved: match random.chance(0.5) {
+            true => Moved::All,
+            false => Moved::Partitions(moved),
+        },
+        targets: some(random, |random| Target {
+            segment: number(random),
+            data_end: number(random),
+            first_sequence: Sequence(number(random)),
+            last_sequence: Sequence(number(random)),
+            footer_bytes: small_number(random),
+            footer_checksum: number(random),
+            ranges: some(random, |random| {
+                let first = offset(random) >> 1;
+                RangeRow {
+                    partition: PartitionId(number(random)),
+                    first: Offset(first),
+                    end: Offset(first + 1 + (offset(random) >> 2)),
+                    bytes: number(random),
+                    max_timestamp: number(random).cast_signed(),
+                }
+            }),
+        }),
+    }
+}
+
 #[test]
 fn what_is_encoded_decodes_to_itself() {
     rounds(|random| {
@@ -271,6 +306,8 @@ fn what_is_encoded_decodes_to_itself() {
         let mut bytes = Vec::new();
         checkpoint.encode(&state, &mut bytes);
         assert_eq!(Manifest::decode(&bytes), Ok((checkpoint, &state[..])));
+        let switch = replaced(random);
+        assert_eq!(Replaced::decode(&switch.encode()), Ok(switch));
         let slot = number(random);
         assert_eq!(
             segment_name::slot_of(&segment_name::file_name(slot)),
@@ -420,8 +457,18 @@ fn mutated_headers_trailers_footers_and_manifests_are_refused_or_bounded() {
             }
         }
 
+        let mut bytes = replaced(random).encode();
+        mutate(random, &mut bytes);
+        let cut = below(random, bytes.len() + 1);
+        for bytes in [&bytes[..], &bytes[..cut]] {
+            if let Ok(switch) = Replaced::decode(bytes) {
+                assert_eq!(switch.encode().len(), bytes.len());
+            }
+        }
+
         let length = below(random, 300);
         let bytes = noise(random, length);
+        let _ = Replaced::decode(&bytes);
         let _ = EntryHeader::decode_table(&bytes, length);
         let _ = block::decode(&key, &bytes, 4096);
         let _ = Manifest::decode(&bytes);

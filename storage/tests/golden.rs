@@ -228,7 +228,8 @@ fn contents(image: &Image) -> String {
 fn version_1_decodes_to_what_was_written_down_and_encodes_to_the_same_bytes() {
     let image = load(1);
     let expected = std::fs::read_to_string(folder(1).join("contents.txt")).unwrap();
-    let found = contents(&image);
+    // Version 1 knows no cold segments.
+    let found = contents(&image).replace(", is_cold: false", "");
     for (number, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
         assert_eq!(found, expected, "line {}", number + 1);
     }

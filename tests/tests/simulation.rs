@@ -9,6 +9,7 @@ fn settings(faults: Faults, bug: Option<SeededBug>) -> Settings {
         lives: 8,
         steps: 300,
         faults,
+        cleaning: false,
         bug,
         trace: false,
     }

@@ -154,7 +154,7 @@ impl Machine for CoreMachine<'_> {
                 self.moved(entry.meta.partition);
             }
             EntryKind::Machine => self.apply_machine(entry),
-            EntryKind::Checkpoint => {}
+            EntryKind::Checkpoint | EntryKind::Replaced | EntryKind::Removed => {}
         }
     }
 

@@ -11,6 +11,7 @@
 //! | `survey` | what each file is |
 //! | `scan` | a segment's blocks |
 //! | `checkpoint` | the newest one |
+//! | `cold` | segments that the cleaner wrote |
 //! | `adopted` | segments that the checkpoint knows |
 //! | `replayed` | the chain behind it, and where it ends |
 //! | `sealed` | footers and trailers |
@@ -27,6 +28,7 @@
 mod adopted;
 mod check;
 mod checkpoint;
+mod cold;
 mod error;
 mod finding;
 mod offsets;

@@ -131,6 +131,18 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// A segment that a checkpoint names was replaced: that no file holds it is no loss.
+    pub fn forget_missing(&mut self, segment: u64) {
+        self.if_live.retain(|finding| {
+            finding.fault != Fault::MissingSegment || finding.place.segment != Some(segment)
+        });
+    }
+
+    fn found(&self, segment: u64) -> &'a Found {
+        let found = self.survey.found(segment);
+        found.expect("only segments that were found are looked into")
+    }
+
     /// More offsets that an earlier finding explains.
     pub fn add_offsets(&mut self, finding: usize, range: OffsetRange) {
         self.findings[finding].offsets.push(range);
@@ -143,7 +155,7 @@ impl<'a> Check<'a> {
         {
             return Ok(Rc::clone(scan));
         }
-        let found = &self.survey.segments[&segment];
+        let found = self.found(segment);
         let batches = self.options.batches;
         let mut scanner = Scanner::new(
             self.source,
@@ -160,7 +172,7 @@ impl<'a> Check<'a> {
     }
 
     pub fn place(&self, segment: u64, position: u64, first: Sequence, end: Sequence) -> Place {
-        let found = self.survey.segments.get(&segment);
+        let found = self.survey.found(segment);
         Place {
             file: found.map(|found| found.name.clone()),
             segment: Some(segment),
@@ -193,7 +205,7 @@ impl<'a> Check<'a> {
         let first = count.sequences.map_or(sequence, |(first, _)| first);
         count.sequences = Some((first, sequence));
         let header = &block.header;
-        let found = &self.survey.segments[&segment];
+        let found = self.found(segment);
         let mut wrong = Vec::new();
         let number = found.origin.map_or(segment, |origin| origin.segment);
         if header.segment != number {
@@ -262,7 +274,8 @@ impl<'a> Check<'a> {
 
     /// Footers and trailers of the segments that hold blocks of the log and were not checked yet.
     pub fn check_seals(&mut self) -> Result<(), CheckError> {
-        let newest = self.kept.keys().next_back().copied();
+        let chain = self.kept.keys().rev();
+        let newest = chain.copied().find(|id| !self.found(*id).is_cold());
         let left = self
             .kept
             .keys()
@@ -280,7 +293,7 @@ impl<'a> Check<'a> {
             return Ok(());
         };
         let scan = self.scan(segment)?;
-        let found = &self.survey.segments[&segment];
+        let found = self.found(segment);
         let blocks = scan.blocks.iter();
         let blocks: Vec<&Scanned> = blocks.filter(|b| kept.contains(&b.position)).collect();
         let last_unit = (found.file_bytes / found.unit as u64).saturating_sub(1);
@@ -304,7 +317,7 @@ impl<'a> Check<'a> {
             .is_some_and(|last| last.end() == trailer.data_end);
         let contiguous = ends && blocks.is_sorted_by(|a, b| a.end() == b.position);
         if begins && contiguous && blocks.iter().all(is_whole) {
-            for detail in sealed::check_trailer(trailer, &blocks) {
+            for detail in sealed::check_trailer(trailer, &blocks, found.is_cold()) {
                 self.damage(Fault::Trailer, at_end.clone(), Vec::new(), detail);
             }
         }
@@ -366,7 +379,9 @@ impl<'a> Check<'a> {
 
     /// Without a checkpoint to start from: each segment's blocks for themselves.
     pub fn each_alone(&mut self) -> Result<(), CheckError> {
-        for segment in self.survey.segments.keys().copied().collect::<Vec<_>>() {
+        let segments = self.survey.segments.keys();
+        let segments = segments.chain(self.survey.cold.keys()).copied();
+        for segment in segments.collect::<Vec<_>>() {
             let scan = self.scan(segment)?;
             for block in &scan.blocks {
                 if let Body::Broken(fault) = &block.body {
@@ -390,7 +405,8 @@ impl<'a> Check<'a> {
             key(a).cmp(&key(b))
         });
         let mut segments = Vec::new();
-        for (segment, found) in &self.survey.segments {
+        let files = self.survey.segments.iter().chain(&self.survey.cold);
+        for (segment, found) in files {
             let counted = self.counted.remove(segment);
             let role = match (&counted, &found.trailer) {
                 (Some(_), Ok(_)) => Role::Sealed,

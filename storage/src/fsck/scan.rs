@@ -32,6 +32,8 @@ pub(super) struct Seen {
     pub meta: EntryMeta,
     pub bytes: u32,
     pub fault: Option<EntryFault>,
+    /// What replaces segments: its bytes.
+    pub payload: Option<Vec<u8>>,
 }
 
 /// What is behind a block's valid header.
@@ -174,6 +176,8 @@ impl<'a> Scanner<'a> {
                 let seen = entries.map(|(number, entry)| Seen {
                     meta: entry.meta,
                     bytes: entry.length,
+                    payload: (entry.meta.kind == EntryKind::Replaced)
+                        .then(|| bytes[entry.range()].to_vec()),
                     fault: if damaged.contains(&number) {
                         Some(EntryFault::Payload)
                     } else if batches && entry.meta.kind == EntryKind::Records {

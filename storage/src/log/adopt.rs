@@ -10,7 +10,7 @@ use ringlog_types::Sequence;
 use super::block::Block;
 use super::index::{SegmentIndex, SegmentRange, gaps};
 use super::report::{Damage, OpenError, RecoveryReport};
-use super::segments::Stage;
+use super::segments::{FooterPlace, Stage};
 use super::survey::{Found, place};
 use super::walk::Walk;
 use super::{EntryKind, Log};
@@ -34,6 +34,15 @@ struct Lost {
     position: u64,
     first: Sequence,
     end: Sequence,
+}
+
+/// The place of a footer that fails its check.
+fn unknown(row: &SegmentRow, file: &Found) -> FooterPlace {
+    FooterPlace {
+        position: row.data_end,
+        bytes: 0,
+        checksum: !file.key.checksum(&[]),
+    }
 }
 
 impl<I: Io> Log<I> {
@@ -121,7 +130,8 @@ impl<I: Io> Log<I> {
                 let state = self.partitions.entry(range.partition).or_default();
                 state.segments.push_back((range.first, row.segment));
             }
-            let Some(file) = found.get(&row.segment) else {
+            let cold = self.take_cold_file(row.segment);
+            let Some(file) = found.get(&row.segment).or(cold.as_ref()) else {
                 self.segment_is_missing(row, report);
                 continue;
             };
@@ -145,7 +155,16 @@ impl<I: Io> Log<I> {
             });
             segment.index.partitions = ranges.collect();
             segment.index.resident = false;
-            if let Some(trailer) = sealed {
+            segment.is_cold = cold.is_some();
+            if segment.is_cold {
+                // Whole before anything named it. Without its trailer nobody knows its footer, and
+                // its rows are made again from its blocks when somebody asks.
+                segment.stage = Stage::Sealed;
+                segment.amplification = Some(1.0);
+                segment.last_checksum = sealed.map_or(0, |trailer| trailer.last_checksum);
+                segment.footer = Some(sealed.as_ref().map_or_else(|| unknown(row, file), place));
+                self.segments.live.insert(row.segment, segment);
+            } else if let Some(trailer) = sealed {
                 segment.stage = Stage::Sealed;
                 segment.last_checksum = trailer.last_checksum;
                 segment.footer = Some(place(&trailer));
@@ -159,6 +178,10 @@ impl<I: Io> Log<I> {
                     segment.stage = Stage::Sealed;
                 }
             }
+        }
+        for state in self.partitions.values_mut() {
+            // A cold segment stands where its sources stood, whatever its number is.
+            state.segments.make_contiguous().sort_unstable();
         }
         self.durable = anchor.sequence;
         self.anchor = anchor;
@@ -342,7 +365,7 @@ impl<I: Io> Log<I> {
                         && meta.end_offset() > range.first
                         && meta.base_offset < range.end
                 });
-            if meta.kind != EntryKind::Records || wanted.is_none() {
+            if !meta.kind.spans_offsets() || wanted.is_none() {
                 continue;
             }
             if damaged.contains(&number) {

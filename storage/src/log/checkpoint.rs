@@ -50,6 +50,7 @@ impl<I: Io> Log<I> {
                     last_sequence,
                     parts_left: parts.len(),
                     anchor_segment: self.anchor.segment,
+                    anchor: self.anchor.sequence,
                 });
             }
             Err(error) => {
@@ -71,7 +72,8 @@ impl<I: Io> Log<I> {
             })
             .collect();
         partitions.sort_by_key(|row| row.partition);
-        let live = self.segments.live.range(..=self.anchor.segment);
+        let live = self.segments.live.iter();
+        let live = live.filter(|(id, segment)| segment.is_cold || **id <= self.anchor.segment);
         let segments = live.map(|(id, segment)| {
             let last = *id == self.anchor.segment;
             SegmentRow {
@@ -129,6 +131,7 @@ impl<I: Io> Log<I> {
             "a checkpoint ends its group"
         );
         self.checkpoint_anchor_segment = pending.anchor_segment;
+        self.checkpoint_anchor = pending.anchor;
         self.checkpoint = Some(first);
         self.pending_checkpoint = None;
         self.stats.checkpoints += 1;

@@ -365,6 +365,7 @@ impl<I: Io> Log<I> {
         if self.failure.is_none() {
             more = self.write_blocks();
             self.submit_flush();
+            self.clean_step();
             let busy = !self.in_flight.is_empty();
             self.segments.upkeep(
                 &mut self.submitter,
@@ -574,6 +575,7 @@ impl<I: Io> Log<I> {
             Work::PieceRead(piece) => self.piece_read(*piece, completion),
             Work::FooterRead(segment) => self.footer_read(segment, completion),
             Work::Rescan(segment) => self.rescanned(segment, completion),
+            Work::Clean => self.cleaned(completion),
             Work::Housekeeping(what) => {
                 if let Err(error) = completion.result {
                     tracing::warn!(log = %self.id, %error, "{what} failed");
@@ -690,7 +692,8 @@ impl<I: Io> Log<I> {
             .then(|| (self.last_progress + self.config.idle_mark_after).saturating_sub(now));
         let retry = self.segments.is_stuck().then_some(SPACE_RETRY);
         let flush = self.flush_due().filter(|_| !self.flush_in_flight);
-        [mark, retry, flush].into_iter().flatten().min()
+        let clean = self.clean_deadline();
+        [mark, retry, flush, clean].into_iter().flatten().min()
     }
 }
 

@@ -50,6 +50,14 @@ pub struct LogConfig {
     pub reserve_bytes: u64,
     /// Rows of the index kept in memory for sealed segments; older ones are read from footers.
     pub index_rows: usize,
+    /// Bytes that the cleaner reads and writes in a second, four times as many while nothing else
+    /// is written; 0: nothing is cleaned.
+    pub clean_bytes_per_second: u64,
+    /// A segment with a smaller share of live bytes is worth cleaning.
+    pub clean_live_share: f64,
+    /// A segment of which a reader of one partition reads so many bytes for each it wants, or
+    /// more, is worth cleaning.
+    pub clean_amplification: f64,
     /// A mistake to make, for the simulator to find.
     #[doc(hidden)]
     pub seeded_bug: Option<SeededBug>,
@@ -74,6 +82,9 @@ impl Default for LogConfig {
             idle_mark_after: Duration::from_millis(50),
             reserve_bytes: 16 << 20,
             index_rows: 64 << 10,
+            clean_bytes_per_second: 32 << 20,
+            clean_live_share: 0.5,
+            clean_amplification: 4.0,
             seeded_bug: None,
         }
     }

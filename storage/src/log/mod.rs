@@ -11,6 +11,7 @@
 //! | `apply` | what a durable block changes |
 //! | `seal` | footers, trailers, closing |
 //! | `retention` | where a partition starts by its limits |
+//! | `clean` | rewriting old segments |
 //! | `checkpoint` | writing the state of everything |
 //! | `import` | a log's partitions given to other logs, and taken in |
 //! | `recovery`, `survey`, `adopt`, `replay`, `lost`, `reopen`, `walk`, `report` | coming back |
@@ -25,6 +26,7 @@ mod block;
 mod builder;
 mod cache;
 mod checkpoint;
+pub mod clean;
 mod cold;
 mod commit;
 mod config;
@@ -202,8 +204,10 @@ pub struct Log<I: Io> {
     cache: cache::Cache,
     checkpoint: Option<CheckpointPointer>,
     checkpoint_anchor_segment: u64,
+    checkpoint_anchor: Sequence,
     pending_checkpoint: Option<pending::PendingCheckpoint>,
     bytes_since_checkpoint: u64,
+    cleaner: clean::Cleaner,
 
     // Reading.
     /// Begins at 1: a ticket before it is one that has passed.
@@ -258,6 +262,8 @@ impl<I: Io> Log<I> {
             cache: cache::Cache::new(config.cache_bytes, config.cold_cache_bytes),
             checkpoint: None,
             checkpoint_anchor_segment: 0,
+            checkpoint_anchor: Sequence::NONE,
+            cleaner: clean::Cleaner::new(config.clean_bytes_per_second, now),
             pending_checkpoint: None,
             bytes_since_checkpoint: 0,
             reads_done: 1,

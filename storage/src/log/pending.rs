@@ -99,6 +99,7 @@ pub(super) struct PendingCheckpoint {
     pub last_sequence: Sequence,
     pub parts_left: usize,
     pub anchor_segment: u64,
+    pub anchor: Sequence,
 }
 
 /// How far a segment has been read again, because its footer is damaged.

@@ -17,7 +17,7 @@ use super::seeded_bug::SeededBug;
 use super::segments::FooterPlace;
 use super::wanted::Wanted;
 use super::work::Work;
-use super::{Log, Read};
+use super::{EntryKind, Log, Read};
 use crate::buffer::Buf;
 use crate::format::block::{self, BlockFault};
 use crate::format::checksum::Key;
@@ -118,8 +118,10 @@ impl<I: Io> Log<I> {
                 if !batches.is_empty() && bytes + entry.length as usize > max_bytes {
                     return Read::Batches(batches);
                 }
-                bytes += entry.length as usize;
-                batches.push(block.payload(entry));
+                if meta.kind == EntryKind::Records {
+                    bytes += entry.length as usize;
+                    batches.push(block.payload(entry));
+                }
                 at = meta.end_offset();
             }
             if at == before {

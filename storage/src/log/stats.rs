@@ -117,6 +117,18 @@ pub struct Stats {
     pub refused_busy: u64,
     /// Appends refused because the disk is full.
     pub refused_full: u64,
+    /// Bytes read by the cleaner.
+    pub clean_read_bytes: u64,
+    /// Bytes written by the cleaner: none of them are among the others.
+    pub clean_written_bytes: u64,
+    /// Runs of the cleaner that came to their switch.
+    pub clean_runs: u64,
+    /// Segments replaced by them.
+    pub cleaned_segments: u64,
+    /// Runs given up because the device failed.
+    pub clean_failures: u64,
+    /// A run is under way.
+    pub cleaning: bool,
     /// Damaged ranges known.
     pub damaged_ranges: u64,
     /// From an entry's arrival in a block to the block's submission, nanoseconds.

@@ -163,6 +163,11 @@ impl Rig {
             return;
         }
         let start = start.0 + self.random.within(0..end.0 - start.0);
+        self.trim_to(log, partition, start);
+    }
+
+    /// Moves a partition's start.
+    pub fn trim_to(&mut self, log: &mut Log<SimIo>, partition: PartitionId, start: u64) {
         let meta = EntryMeta {
             partition,
             kind: EntryKind::StartOffset,

@@ -43,6 +43,9 @@ struct Arguments {
     /// Threads that share the seeds; default: one for each core.
     #[arg(long)]
     threads: Option<NonZero<usize>>,
+    /// Clean no segments.
+    #[arg(long)]
+    no_cleaning: bool,
     /// Print every step.
     #[arg(long)]
     trace: bool,
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         lives: arguments.lives,
         steps: arguments.steps,
         faults,
+        cleaning: !arguments.no_cleaning,
         bug: arguments.bug,
         trace: arguments.trace,
     };
@@ -123,7 +127,8 @@ fn main() -> ExitCode {
     println!(
         "{} passed, {failed} failed: {:.1} seeds/s on {threads} threads, {:.0} disk operations \
          per second, {:.0} groups/s; {} groups appended, {} acknowledged, {} starts, {} power \
-         cuts, {} logs closed by a failure, {} reads checked, {} disk operations",
+         cuts, {} logs closed by a failure, {} runs of the cleaner, {} reads checked, {} disk \
+         operations",
         seeds - failed,
         seeds as f64 / seconds,
         total.operations as f64 / seconds,
@@ -133,6 +138,7 @@ fn main() -> ExitCode {
         total.starts,
         total.power_cuts,
         total.closed_by_failure,
+        total.cleaned,
         total.reads,
         total.operations
     );
@@ -201,9 +207,14 @@ fn replay(failure: &Failure, arguments: &Arguments) -> String {
         .iter()
         .find(|(_, bug)| Some(*bug) == arguments.bug);
     let bug = bug.map_or(String::new(), |(name, _)| format!(" --bug {name}"));
+    let cleaning = if arguments.no_cleaning {
+        " --no-cleaning"
+    } else {
+        ""
+    };
     format!(
         "cargo run --release --bin sim -- --seeds {seed}..{next} --lives {lives} --steps \
-         {steps} --faults {faults}{bug} --trace"
+         {steps} --faults {faults}{bug}{cleaning} --trace"
     )
 }
 

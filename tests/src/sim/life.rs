@@ -11,6 +11,7 @@ use ringlog_storage::io::sim::{Faults, SimDisk, SimIo, SimOptions};
 use ringlog_storage::log::{FlushMethod, Log, LogConfig, OpenError, SeededBug};
 use ringlog_types::LogId;
 
+use super::cleaning::Cleaning;
 use super::machine::Witness;
 use super::random::Random;
 use super::watch::Watch;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub steps: u32,
     /// What may go wrong with the disk.
     pub faults: Faults,
+    /// Whether old segments are cleaned.
+    pub cleaning: bool,
     /// A mistake that the log is told to make.
     pub bug: Option<SeededBug>,
     /// Print every step.
@@ -58,6 +61,8 @@ pub struct Outcome {
     pub damaged_reads: u64,
     /// Acknowledged groups that went silently with the end of the log.
     pub silent: u64,
+    /// Runs of the cleaner that came to their switch.
+    pub cleaned: u64,
     /// Runs that ended with a log that cannot be opened any more, for a reason it named.
     pub refused: u64,
 }
@@ -132,6 +137,7 @@ impl Outcome {
         self.damaged_reads += other.damaged_reads;
         self.silent += other.silent;
         self.refused += other.refused;
+        self.cleaned += other.cleaned;
     }
 }
 
@@ -164,6 +170,7 @@ struct Run<'a> {
     disk: SimDisk,
     outcome: Outcome,
     config: LogConfig,
+    cleaning: Cleaning,
     /// The power goes at some operation of this life, wherever that is: also in recovery.
     cut_armed: bool,
 }
@@ -191,7 +198,8 @@ fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
         0 => FlushMethod::DsyncEachWrite,
         _ => FlushMethod::FlushAfterWrites,
     };
-    let config = LogConfig {
+    let mut cleaning = Cleaning::new(seed, settings.cleaning);
+    let mut config = LogConfig {
         segment_bytes: SEGMENT_BYTES,
         pool_segments: 1 + random.below(2) as usize,
         recycle_bytes: 2 * SEGMENT_BYTES,
@@ -209,6 +217,7 @@ fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
         seeded_bug: settings.bug,
         ..LogConfig::default()
     };
+    cleaning.configure(&mut config);
     let options = SimOptions {
         // Half of the runs take memory from an arena, as the real engine does.
         arena_bytes: [0, ARENA_BYTES][random.below(2) as usize],
@@ -221,6 +230,7 @@ fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
         work: Workload::new(random, settings.trace),
         outcome: Outcome::default(),
         config,
+        cleaning,
         cut_armed: false,
     };
     run.work.disk = Some(run.disk.clone());
@@ -240,6 +250,7 @@ fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
         }
     }
     run.outcome.groups = run.work.appended;
+    run.outcome.cleaned = run.cleaning.runs;
     run.outcome.acknowledged = run.work.acknowledged;
     run.outcome.reads = run.work.reads;
     run.outcome.damaged_reads = run.work.damaged_reads;
@@ -282,6 +293,7 @@ impl Run<'_> {
         let losses = self.work.check_start(&mut log, &mut witness, &report)?;
         self.outcome.reported += losses.reported_groups + losses.reported_batches;
         self.outcome.silent += losses.silent_groups;
+        self.cleaning.begin();
         let missed = witness.missed.len();
         let steps = self.work.random.below(u64::from(self.settings.steps)) + 1;
         for _ in 0..steps {
@@ -290,6 +302,7 @@ impl Run<'_> {
                 return Err(format!("live: groups {:?} never came", witness.missed));
             }
         }
+        self.cleaning.end(&log);
         if self.work.random.once_in(4) && log.failure().is_none() {
             self.work.trace(|| "close".to_owned());
             match log.close(&mut witness) {
@@ -379,6 +392,7 @@ impl Run<'_> {
     fn poll(&mut self, log: &mut Log<Watched>, witness: &mut Witness) {
         let failed = log.failure().is_some();
         self.work.poll(log, witness);
+        self.cleaning.turn(log);
         if !failed && log.failure().is_some() {
             self.outcome.closed_by_failure += 1;
             self.work

@@ -6,6 +6,7 @@
 //! Invariant: a simulated run depends on its seed and its settings alone.
 
 mod check;
+mod cleaning;
 mod life;
 mod machine;
 mod mixed;

@@ -1,0 +1,62 @@
+//! Cleaning: from time to time has the log look for old segments that are worth rewriting, and
+//! takes what is to be worked out about their bytes to the helper and back.
+//!
+//! Invariant: the log alone reads, writes and switches; here is decided only how long records
+//! last, which the log does not know.
+
+use std::time::Duration;
+
+use ringlog_engine::topics::{CleanupPolicy, Topics};
+use ringlog_storage::log::clean::{CleanOutcome, CleanTask, Lasting};
+use ringlog_types::PartitionId;
+
+use super::core::CoreHandle;
+use super::helper::Helper;
+
+/// How often the log looks at some of its segments.
+const PLAN_EVERY: Duration = Duration::from_secs(1);
+/// While a run is under way: how often it is asked for a task.
+const TASK_EVERY: Duration = Duration::from_millis(5);
+/// What retention takes within this time is not copied: reading it scattered once or twice more
+/// costs less than copying all of it.
+const LASTING_MS: u64 = 6 * 60 * 60 * 1000;
+
+/// Cleans for as long as the core runs, with the help of `helper`.
+pub async fn run(core: CoreHandle, mut helper: Helper<CleanTask, CleanOutcome>) {
+    loop {
+        tokio::time::sleep(PLAN_EVERY).await;
+        core.with(|core| {
+            let topics = &core.topics;
+            core.log
+                .plan_cleaning(&|partition| lasting(topics, partition))
+        });
+        while core.with(|core| core.log.stats().cleaning) {
+            // The log goes on with what the budget allows.
+            core.work().raise();
+            let Some(task) = core.with(|core| core.log.take_clean_task()) else {
+                tokio::time::sleep(TASK_EVERY).await;
+                continue;
+            };
+            let Some(outcome) = helper.run(task).await else {
+                tracing::error!(core = %core.id(), "the helper is gone: nothing is cleaned");
+                std::future::pending::<()>().await;
+                return;
+            };
+            core.with(|core| core.log.finish_clean_task(outcome));
+        }
+    }
+}
+
+fn lasting(topics: &Topics, partition: PartitionId) -> Lasting {
+    let Some(topic) = topics.by_number(partition.topic()) else {
+        return Lasting::Soon; // Deleted: its end is on its way into the log.
+    };
+    let config = &topic.config;
+    let expires = config.cleanup_policy() == CleanupPolicy::Delete
+        && config.retention_ms().is_some_and(|ms| ms < LASTING_MS);
+    if expires {
+        Lasting::Soon
+    } else {
+        Lasting::Long
+    }
+}
