@@ -21,7 +21,6 @@ use super::accept::{self, ConnectionHandler};
 use super::control::ControlPlane;
 use super::core::{Core, CoreHandle};
 use super::driver::Driver;
-use super::machine::{CoreMachine, Effects};
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::status::{NodeStatus, Phase};
@@ -29,6 +28,7 @@ use super::topology::Topology;
 use super::{inbox, retention};
 use crate::config::Settings;
 use crate::runtime::{self, BoundSocket, Readable};
+use ringlog_machines::{CoreMachine, Effects};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;

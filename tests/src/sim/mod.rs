@@ -8,6 +8,7 @@
 mod check;
 mod life;
 mod machine;
+pub mod machines;
 mod mixed;
 mod model;
 mod power_cut;
