@@ -6,7 +6,7 @@
 //! | `directory`, `identity`, `directory_error` | the data directories, and what they are |
 //! | `topology` | who owns what, and where |
 //! | `migration` | a start with other logs than before |
-//! | `core`, `append`, `machine` | a core's state, records into it, its machines behind its log |
+//! | `core`, `append` | a core's state, records into it |
 //! | `driver`, `polling` | what moves the log, how long it polls |
 //! | `waiters`, `reach` | who waits for the log, and how far it has come |
 //! | `mailbox`, `message`, `inbox`, `outbox` | between cores |
@@ -29,7 +29,6 @@ pub mod driver;
 pub mod helper;
 pub mod identity;
 pub mod inbox;
-pub mod machine;
 pub mod mailbox;
 pub mod message;
 pub mod metrics;

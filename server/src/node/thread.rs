@@ -23,7 +23,6 @@ use super::control::ControlPlane;
 use super::core::{Core, CoreHandle};
 use super::driver::Driver;
 use super::helper::Helper;
-use super::machine::{CoreMachine, Effects};
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::status::{NodeStatus, Phase};
@@ -31,6 +30,7 @@ use super::topology::Topology;
 use super::{cleaner, inbox, retention};
 use crate::config::Settings;
 use crate::runtime::{self, BoundSocket, Readable};
+use ringlog_machines::{CoreMachine, Effects};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;

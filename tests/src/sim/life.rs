@@ -1,5 +1,6 @@
 //! A run: lives of a log on a simulated disk, and the checks between them.
 
+use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -115,7 +116,7 @@ impl Settings {
     }
 
     /// Whether operations may fail.
-    fn may_fail(&self) -> bool {
+    pub(super) fn may_fail(&self) -> bool {
         let faults = &self.faults;
         let rates = [faults.short_write, faults.write_error, faults.flush_error];
         rates.iter().sum::<f64>() + faults.read_error + faults.disk_full > 0.0
@@ -181,25 +182,27 @@ struct Run<'a> {
 /// The first promise found broken, or the assertion of the log that did not hold.
 pub fn run(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
     let lived = catch_unwind(AssertUnwindSafe(|| run_lives(seed, settings)));
-    lived.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(Failure {
-            seed,
-            life: 0,
-            what: format!("panicked: {}", text.unwrap_or("without a word")),
-        })
-    })
+    lived.unwrap_or_else(|panic| Err(failure_of_panic(seed, &*panic)))
 }
 
-fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
-    let mut random = Random::new(seed);
+/// An assertion that did not hold.
+pub(super) fn failure_of_panic(seed: u64, panic: &(dyn Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    Failure {
+        seed,
+        life: 0,
+        what: format!("panicked: {}", text.unwrap_or("without a word")),
+    }
+}
+
+/// A small log of any kind.
+pub(super) fn random_config(random: &mut Random, bug: Option<SeededBug>) -> LogConfig {
     let flush = match random.below(2) {
         0 => FlushMethod::DsyncEachWrite,
         _ => FlushMethod::FlushAfterWrites,
     };
-    let mut cleaning = Cleaning::new(seed, settings.cleaning);
-    let mut config = LogConfig {
+    LogConfig {
         segment_bytes: SEGMENT_BYTES,
         pool_segments: 1 + random.below(2) as usize,
         recycle_bytes: 2 * SEGMENT_BYTES,
@@ -214,9 +217,15 @@ fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
         idle_mark_after: Duration::from_millis(5),
         reserve_bytes: 64 << 10,
         index_rows: [0, 100, 10_000][random.below(3) as usize],
-        seeded_bug: settings.bug,
+        seeded_bug: bug,
         ..LogConfig::default()
-    };
+    }
+}
+
+fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
+    let mut random = Random::new(seed);
+    let mut cleaning = Cleaning::new(seed, settings.cleaning);
+    let mut config = random_config(&mut random, settings.bug);
     cleaning.configure(&mut config);
     let options = SimOptions {
         // Half of the runs take memory from an arena, as the real engine does.

@@ -9,6 +9,7 @@ mod check;
 mod cleaning;
 mod life;
 mod machine;
+pub mod machines;
 mod mixed;
 mod model;
 mod power_cut;
