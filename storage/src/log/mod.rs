@@ -13,7 +13,7 @@
 //! | `retention` | where a partition starts by its limits |
 //! | `clean` | rewriting old segments |
 //! | `checkpoint` | writing the state of everything |
-//! | `survey`, `adopt`, `recovery`, `walk`, `lost`, `report` | coming back |
+//! | `found`, `survey`, `adopt`, `recovery`, `walk`, `lost`, `report` | coming back |
 //!
 //! Invariant: an entry is applied, and its sequence reported durable, only when its block and
 //! every block before it are on stable storage. The first failed write or flush is final: the
@@ -30,6 +30,7 @@ mod cold;
 mod commit;
 mod config;
 mod flush;
+mod found;
 mod frame;
 mod index;
 mod lost;
@@ -200,7 +201,7 @@ pub struct Log<I: Io> {
     checkpoint_anchor: Sequence,
     pending_checkpoint: Option<pending::PendingCheckpoint>,
     bytes_since_checkpoint: u64,
-    cleaner: clean::Cleaner,
+    cleaner: clean::cleaner::Cleaner,
 
     // Reading.
     /// Begins at 1: a ticket before it is one that has passed.
@@ -255,7 +256,7 @@ impl<I: Io> Log<I> {
             checkpoint: None,
             checkpoint_anchor_segment: 0,
             checkpoint_anchor: Sequence::NONE,
-            cleaner: clean::Cleaner::new(config.clean_bytes_per_second, now),
+            cleaner: clean::cleaner::Cleaner::new(config.clean_bytes_per_second, now),
             pending_checkpoint: None,
             bytes_since_checkpoint: 0,
             reads_done: 1,
