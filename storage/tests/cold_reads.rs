@@ -6,6 +6,7 @@
     reason = "tests: what cannot fail here is a failed test"
 )]
 
+#[expect(dead_code, reason = "each test uses a part of it")]
 mod rig;
 
 use std::collections::BTreeMap;
@@ -89,9 +90,10 @@ fn read_together(rig: &Rig, log: &mut Log<SimIo>, partitions: &[PartitionId]) ->
         if is_at_end {
             return got_bytes;
         }
-        let (one_done, all_done) = log.bring(&mut wanted);
-        assert!(one_done <= all_done && wanted.is_empty());
-        wait(log, ticket.max(all_done));
+        let brought = log.bring(&mut wanted);
+        assert!(brought.one_done <= brought.all_done);
+        wanted.clear();
+        wait(log, ticket.max(brought.all_done));
     }
     panic!("the readers do not come to the end");
 }

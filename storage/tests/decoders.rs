@@ -16,6 +16,7 @@ use ringlog_storage::format::checksum::Key;
 use ringlog_storage::format::entry_header::{EntryHeader, EntryKind, EntryMeta};
 use ringlog_storage::format::footer::{self, BlockRef, ROW_BYTES};
 use ringlog_storage::format::manifest::{Anchor, Manifest, PartitionRow, RangeRow, SegmentRow};
+use ringlog_storage::format::origin::Origin;
 use ringlog_storage::format::replaced::{Moved, Replaced, Target};
 use ringlog_storage::format::segment_header::{CheckpointPointer, SegmentHeader};
 use ringlog_storage::format::trailer::Trailer;
@@ -220,6 +221,10 @@ fn manifest(random: &mut Random) -> Manifest {
             }),
         }),
         segments: some(random, |random| SegmentRow {
+            origin: (random.within(0..3) == 0).then(|| Origin {
+                log: LogId(small_number(random)),
+                segment: number(random),
+            }),
             segment: number(random),
             data_end: number(random),
             first_sequence: Sequence(number(random)),

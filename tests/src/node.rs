@@ -146,6 +146,28 @@ impl Node {
         self.spawn()
     }
 
+    /// The same with other options from now on.
+    ///
+    /// # Errors
+    /// When it still runs, or does not become ready.
+    pub fn restart_with(&mut self, options: NodeOptions) -> Result<()> {
+        self.options = options;
+        self.restart()
+    }
+
+    /// Starts it with other options, which end it before it is ready, and waits for its end.
+    ///
+    /// # Errors
+    /// When it runs already, or does not end.
+    pub fn start_to_its_end(&mut self, options: NodeOptions) -> Result<ExitStatus> {
+        ensure!(self.child.is_none(), "the node still runs");
+        self.options = options;
+        let mut child = self.command()?.spawn()?;
+        let ended = until("the node to end", || Ok(child.try_wait()?));
+        self.child = ended.is_err().then_some(child);
+        ended.with_context(|| format!("log of the node:\n{}", self.log_tail()))
+    }
+
     /// Starts it again and kills it after so long, wherever it is then.
     ///
     /// # Errors

@@ -72,13 +72,6 @@ fn a_second_process_on_the_same_data_directory_is_refused() -> Result<()> {
 }
 
 #[test]
-fn another_number_of_cores_than_the_directory_has_is_refused() -> Result<()> {
-    let mut node = Node::start(1)?;
-    node.terminate()?;
-    check_refused(&node.data_dir(), &["--cores", "2"], &["--cores 1"])
-}
-
-#[test]
 fn an_address_beyond_loopback_needs_insecure() -> Result<()> {
     let dir = WorkDir::new()?;
     for flag in ["--kafka-addr", "--http-addr"] {

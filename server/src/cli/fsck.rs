@@ -1,7 +1,7 @@
 //! `ringlog fsck DIR`: checks the logs of a data directory that no node has open, says what is
 //! wrong and where, and writes over a torn tail when asked to.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -37,7 +37,11 @@ pub(super) fn command() -> Command {
             Arg::new("dir")
                 .value_name("DIR")
                 .required(true)
-                .help("Data directory, as given to `ringlog serve --data-dir`"),
+                .num_args(1..)
+                .help(
+                    "Data directory, as given to `ringlog serve --data-dir`; of several, the \
+                     first (with node.toml) will do while the others are where they were",
+                ),
         )
         .arg(flag("json", "Print one JSON object in place of text"))
         .arg(flag(
@@ -56,18 +60,22 @@ pub(super) fn command() -> Command {
 
 /// Checks, and prints.
 pub(super) fn run(flags: &ArgMatches) -> ExitCode {
-    let directory = flags.get_one::<String>("dir").map_or("", String::as_str);
+    let directories = flags.get_many::<String>("dir").into_iter().flatten();
+    let directories: Vec<PathBuf> = directories.map(PathBuf::from).collect();
+    let directory = directories
+        .first()
+        .map_or(String::new(), |first| first.display().to_string());
     let options = Options {
         json: flags.get_flag("json"),
         repair: flags.get_flag("repair"),
         verbose: flags.get_flag("verbose"),
     };
-    let (outcomes, refused) = match check_all(Path::new(directory), options.repair) {
+    let (outcomes, refused) = match check_all(&directories, options.repair) {
         Ok(outcomes) => (outcomes, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
     if options.json {
-        println!("{}", to_json(directory, &outcomes, refused.as_deref()));
+        println!("{}", to_json(&directory, &outcomes, refused.as_deref()));
     } else {
         for outcome in &outcomes {
             print!("{}", to_text(outcome, options.verbose));
@@ -112,12 +120,12 @@ impl Outcome {
     }
 }
 
-fn check_all(directory: &Path, with_repair: bool) -> Result<Vec<Outcome>, anyhow::Error> {
+fn check_all(directories: &[PathBuf], with_repair: bool) -> Result<Vec<Outcome>, anyhow::Error> {
     // Held to the end, so that no node starts meanwhile.
-    let directory = DataDirectory::existing(directory)?;
-    let logs = (0..u32::from(directory.identity.logs)).map(LogId);
+    let directory = DataDirectory::existing(directories)?;
+    let logs = directory.identity.logs.iter();
     Ok(logs
-        .map(|log| check_one(log, directory.log_dir(log), with_repair))
+        .map(|log| check_one(log.id, directory.log_dir(*log), with_repair))
         .collect())
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Layers, LogFormat, Settings};
 use crate::node::directory::DataDirectory;
+use crate::node::migration;
 use crate::node::supervisor::{Node, Storage};
 use crate::runtime::{self, BoundSocket};
 use crate::{http, kafka};
@@ -87,8 +88,9 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
     uring::preflight().context("Ringlog needs io_uring")?;
     let cpus = runtime::allowed_cpus().map_or(1, |cpus| cpus.len());
     let default_cores = u16::try_from(cpus).unwrap_or(u16::MAX);
-    let directory = DataDirectory::take(&settings.data_dir, settings.cores, default_cores)?;
+    let mut directory = DataDirectory::take(&settings.data_dirs, settings.cores, default_cores)?;
     let storage = storage(&settings, &directory)?;
+    migration::settle(&mut directory, &storage)?;
     report(&settings, &directory, cpus);
     let supervisor = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -170,9 +172,10 @@ fn kafka_connection(
     Box::pin(kafka::connection::serve(stream, peer, core))
 }
 
-/// How logs are written: the settings, and what the device profile says if there is one.
+/// How logs are written: the settings, and for each directory what its device profile says, if
+/// there is one.
 fn storage(settings: &Settings, directory: &DataDirectory) -> anyhow::Result<Storage> {
-    let mut log = LogConfig {
+    let mut common = LogConfig {
         segment_bytes: settings.segment_bytes,
         pool_segments: settings.pool_segments,
         cache_bytes: settings.cache_bytes,
@@ -180,11 +183,25 @@ fn storage(settings: &Settings, directory: &DataDirectory) -> anyhow::Result<Sto
         ..LogConfig::default()
     };
     // What waits for the disk and what readers ask for share the core's memory with requests.
-    log.pending_bytes = log.pending_bytes.min(settings.memory_per_core_bytes / 4);
-    log.cold_cache_bytes = log
+    common.pending_bytes = common.pending_bytes.min(settings.memory_per_core_bytes / 4);
+    common.cold_cache_bytes = common
         .cold_cache_bytes
-        .min(settings.memory_per_core_bytes / 16);
-    let path = directory.path();
+        .min(settings.memory_per_core_bytes / 12);
+    let added = directory.change().map_or(Vec::new(), |change| change.added);
+    let paths = directory.paths().iter().chain(&added);
+    let logs = paths.map(|path| with_profile(common.clone(), path));
+    let logs = logs.collect::<anyhow::Result<_>>()?;
+    let uring = UringOptions {
+        arena_bytes: settings.registered_bytes,
+        memory_limit_bytes: settings.memory_per_core_bytes,
+        allow_buffered: settings.allow_buffered_io,
+        ..UringOptions::default()
+    };
+    Ok(Storage { logs, uring })
+}
+
+/// What the profile of the device under a directory says goes before the defaults.
+fn with_profile(mut log: LogConfig, path: &Path) -> anyhow::Result<LogConfig> {
     match Profile::load(path)
         .with_context(|| format!("reading the profile in {}", path.display()))?
     {
@@ -209,22 +226,16 @@ fn storage(settings: &Settings, directory: &DataDirectory) -> anyhow::Result<Sto
             path.display()
         ),
     }
-    let uring = UringOptions {
-        arena_bytes: settings.registered_bytes,
-        memory_limit_bytes: settings.memory_per_core_bytes,
-        allow_buffered: settings.allow_buffered_io,
-        ..UringOptions::default()
-    };
-    Ok(Storage { log, uring })
+    Ok(log)
 }
 
 fn report(settings: &Settings, directory: &DataDirectory, cpus: usize) {
     let identity = &directory.identity;
     let made = if directory.new { "made" } else { "found" };
     tracing::info!(
-        "data directory {} {made}, one log for each of {} cores, cluster {}",
-        directory.path().display(),
-        identity.logs,
+        "data {} {made}, one log for each of {} cores, cluster {}",
+        directories(directory.paths()),
+        identity.cores(),
         identity.cluster_id
     );
     let kernel = rustix::system::uname();
@@ -236,7 +247,7 @@ fn report(settings: &Settings, directory: &DataDirectory, cpus: usize) {
     );
     let wanted = settings
         .memory_per_core_bytes
-        .saturating_mul(usize::from(identity.logs));
+        .saturating_mul(usize::from(identity.cores()));
     let memory = physical_memory_bytes();
     if wanted > memory / 4 * 3 {
         tracing::warn!(
@@ -246,6 +257,19 @@ fn report(settings: &Settings, directory: &DataDirectory, cpus: usize) {
             memory >> 20
         );
     }
+}
+
+fn directories(paths: &[PathBuf]) -> String {
+    let listed: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let noun = if listed.len() == 1 {
+        "directory"
+    } else {
+        "directories"
+    };
+    format!("{noun} {}", listed.join(", "))
 }
 
 fn physical_memory_bytes() -> usize {

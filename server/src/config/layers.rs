@@ -14,6 +14,9 @@ use super::options::{Kind, OPTIONS, OptionRow};
 /// The file that is read when it lies in the working directory and no other is named.
 const DEFAULT_FILE: &str = "ringlog.toml";
 
+/// Between the values of a setting that has several.
+const SEPARATOR: &str = "\n";
+
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -105,13 +108,16 @@ impl Layers {
         let mut values = BTreeMap::new();
         for option in OPTIONS {
             let on_command_line = flags.value_source(option.name) == Some(ValueSource::CommandLine);
-            let flag = flags
-                .get_one::<String>(option.name)
-                .filter(|_| on_command_line);
+            let given = flags.get_many::<String>(option.name).into_iter().flatten();
+            let given: Vec<&str> = given.map(String::as_str).collect();
             let variable = option.variable();
-            let found = if let Some(value) = flag {
-                (Some(value.clone()), Origin::Flag)
+            let found = if on_command_line && !given.is_empty() {
+                (Some(given.join(SEPARATOR)), Origin::Flag)
             } else if let Some(value) = environment(&variable) {
+                let value = match option.kind {
+                    Kind::Paths => value.replace(':', SEPARATOR),
+                    _ => value,
+                };
                 (Some(value), Origin::Environment(variable))
             } else if let Some(value) = from_file.get(option.name) {
                 (Some(value.clone()), Origin::File(path.clone()))
@@ -132,6 +138,16 @@ impl Layers {
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.values[name].0.as_deref()
+    }
+
+    /// The values of a setting that may have several.
+    ///
+    /// # Panics
+    /// When there is no such setting.
+    pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.text(name)
+            .into_iter()
+            .flat_map(|text| text.split(SEPARATOR))
     }
 
     /// A setting's value as a number.
@@ -206,6 +222,9 @@ impl Layers {
             };
             let reason = match option.kind {
                 Kind::Text if value.is_empty() => "a text is expected".to_owned(),
+                Kind::Paths if value.split(SEPARATOR).any(str::is_empty) => {
+                    "a directory is expected".to_owned()
+                }
                 Kind::Switch if !matches!(value, "true" | "false") => {
                     "true or false is expected".to_owned()
                 }
@@ -251,6 +270,10 @@ fn read_file(named: Option<&Path>) -> Result<(PathBuf, BTreeMap<String, String>)
             toml::Value::String(text) => text,
             toml::Value::Integer(number) => number.to_string(),
             toml::Value::Boolean(switch) => switch.to_string(),
+            toml::Value::Array(items) if is_list(&key) => {
+                let items = items.iter().map(|item| item.as_str().unwrap_or_default());
+                items.collect::<Vec<_>>().join(SEPARATOR)
+            }
             other => {
                 let reason = format!(
                     "{key} is {}, a text, number or switch is expected",
@@ -264,11 +287,21 @@ fn read_file(named: Option<&Path>) -> Result<(PathBuf, BTreeMap<String, String>)
     Ok((path, values))
 }
 
+/// Whether a key may have several values.
+fn is_list(key: &str) -> bool {
+    let mut options = OPTIONS.iter();
+    options.any(|option| option.name == key && option.kind == Kind::Paths)
+}
+
 fn toml_value(option: &OptionRow, value: &str) -> String {
     match option.kind {
+        Kind::Paths if value.contains(SEPARATOR) => {
+            let items = value.split(SEPARATOR).map(|item| item.to_owned().into());
+            toml::Value::Array(items.collect()).to_string()
+        }
         Kind::Number | Kind::Switch => value.to_owned(),
         Kind::Bytes if value.parse::<u64>().is_ok() => value.to_owned(),
-        Kind::Text | Kind::Word(_) | Kind::Bytes => {
+        Kind::Text | Kind::Paths | Kind::Word(_) | Kind::Bytes => {
             toml::Value::String(value.to_owned()).to_string()
         }
     }
@@ -333,6 +366,33 @@ mod tests {
         );
         assert_eq!(layers.text("kafka_addr"), Some("127.0.0.1:9092"));
         assert_eq!(*layers.origin("kafka_addr"), Origin::Default);
+    }
+
+    #[test]
+    fn several_directories_are_given_by_flags_a_variable_or_a_list() {
+        let directories = |layers: &Layers| -> Vec<String> {
+            layers.texts("data_dir").map(str::to_owned).collect()
+        };
+        let by_flags = flags(&["--data-dir", "/a", "--data-dir=/b:c"]);
+        let layers = Layers::read(&by_flags, |_| None, None).unwrap();
+        assert_eq!(directories(&layers), ["/a", "/b:c"]);
+        let printed = file(&layers.to_toml());
+        let again = Layers::read(&flags(&[]), |_| None, Some(printed.path())).unwrap();
+        assert_eq!(directories(&again), ["/a", "/b:c"]);
+        let variable = |name: &str| (name == "RINGLOG_DATA_DIR").then(|| "/a:/b".to_owned());
+        let layers = Layers::read(&flags(&[]), variable, None).unwrap();
+        assert_eq!(directories(&layers), ["/a", "/b"]);
+        let one = file("data_dir = \"/a\"\n");
+        let layers = Layers::read(&flags(&[]), |_| None, Some(one.path())).unwrap();
+        assert_eq!(directories(&layers), ["/a"]);
+        for wrong in [
+            "data_dir = [\"/a\", 7]\n",
+            "http_addr = [\"x\"]\n",
+            "data_dir = []\n",
+        ] {
+            let wrong = file(wrong);
+            assert!(Layers::read(&flags(&[]), |_| None, Some(wrong.path())).is_err());
+        }
     }
 
     #[test]

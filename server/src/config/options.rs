@@ -9,6 +9,8 @@ use clap::{Arg, ArgAction, Command};
 pub enum Kind {
     /// Any text.
     Text,
+    /// Paths: the flag once for each, in the environment separated by colons, in a file as a list.
+    Paths,
     /// A whole number.
     Number,
     /// A number of bytes, also written with `KiB`, `MiB` or `GiB`.
@@ -56,9 +58,11 @@ pub const OPTIONS: &[OptionRow] = &[
     row(
         "data_dir",
         "data-dir",
-        Kind::Text,
+        Kind::Paths,
         Some("./ringlog-data"),
-        "Directory for everything durable; made if it is not there",
+        "Directory for everything durable; made if it is not there. Given more than once, the \
+         cores' logs are spread over the directories, one disk each; all of them must be given at \
+         every start, in any order, and one more moves the logs before the node serves",
     ),
     row(
         "cores",
@@ -66,7 +70,8 @@ pub const OPTIONS: &[OptionRow] = &[
         Kind::Number,
         None,
         "Data-plane cores: one thread, one log, one port each. Default: what the data directory \
-         has, or every CPU this process may use. Fixed once the directory is made",
+         has, or every CPU this process may use. Another number than before moves every partition to \
+         its new core before the node serves",
     ),
     row(
         "kafka_addr",
@@ -254,6 +259,7 @@ impl OptionRow {
     fn value_name(&self) -> &'static str {
         match self.kind {
             Kind::Text => "TEXT",
+            Kind::Paths => "DIR",
             Kind::Number => "N",
             Kind::Bytes => "BYTES",
             Kind::Switch => "true|false",
@@ -280,6 +286,7 @@ impl OptionRow {
                 .num_args(0..=1)
                 .require_equals(true)
                 .default_missing_value("true"),
+            Kind::Paths => argument.action(ArgAction::Append),
             _ => argument,
         }
     }

@@ -33,8 +33,8 @@ pub enum LogFormat {
 /// Everything a node runs by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Where everything durable lies.
-    pub data_dir: PathBuf,
+    /// Where everything durable lies; the first is where a new node has its identity.
+    pub data_dirs: Vec<PathBuf>,
     /// Data-plane cores, when somebody asked for a number.
     pub cores: Option<u16>,
     /// Where core 0 listens; core n on port + n, or on any free port when it is 0.
@@ -98,7 +98,7 @@ impl Settings {
         let ms = |name| required(layers, name, 1, MAX_MS).map(Duration::from_millis);
         let cores = layers.number("cores", 1, 1024)?;
         let settings = Settings {
-            data_dir: PathBuf::from(layers.text("data_dir").unwrap_or_default()),
+            data_dirs: layers.texts("data_dir").map(PathBuf::from).collect(),
             cores: cores.map(|cores| u16::try_from(cores).unwrap_or(u16::MAX)),
             kafka_addr: listening_address(layers, "kafka_addr")?,
             http_addr: listening_address(layers, "http_addr")?,

@@ -245,7 +245,7 @@ fn broker_entries(settings: &Settings, broker: &str) -> Vec<BrokerEntry> {
         entry(
             "log.dirs",
             Text,
-            settings.data_dir.display().to_string(),
+            listed(&settings.data_dirs),
             "Where everything durable lies (data_dir).",
         ),
         entry(
@@ -291,4 +291,9 @@ fn broker_entries(settings: &Settings, broker: &str) -> Vec<BrokerEntry> {
             "Largest request (max_request_bytes).",
         ),
     ]
+}
+/// Directories as Kafka lists them.
+fn listed(paths: &[std::path::PathBuf]) -> String {
+    let paths = paths.iter().map(|path| path.display().to_string());
+    paths.collect::<Vec<_>>().join(",")
 }

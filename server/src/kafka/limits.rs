@@ -22,7 +22,7 @@ pub const READ_AFTER_LARGE_BYTES: usize = 4 << 10;
 pub const STEP_BYTES: usize = 256 << 10;
 
 /// Partitions looked at in one step of a core.
-pub const STEP_PARTITIONS: usize = 256;
+pub const STEP_PARTITIONS: usize = 128;
 
 /// Requests of a connection that wait for their answer.
 pub const PENDING_ANSWERS: usize = 64;

@@ -2,8 +2,8 @@
 //! API that reads or writes partitions.
 
 use kafka_protocol::error::ResponseError;
-use ringlog_engine::topics::Topic;
-use ringlog_types::PartitionId;
+use ringlog_engine::topics::{Topic, Topics};
+use ringlog_types::{LogId, PartitionId};
 
 use super::endpoints::{Leader, leader_of};
 use super::topic_ref::TopicRef;
@@ -31,36 +31,62 @@ pub fn locate<'a>(
     topic: &TopicRef,
     index: i32,
 ) -> Result<(PartitionId, &'a Topic), NotHere> {
-    let not_here = |code, cause| NotHere {
-        code,
-        cause,
-        leader: None,
-    };
-    let found = topic.find(&core.topics).ok_or_else(|| {
+    let found = find(&core.topics, topic)?;
+    let partition = locate_in(topology, core.log_id, found, index)?;
+    Ok((partition, found))
+}
+
+/// The topic.
+///
+/// # Errors
+/// When there is none.
+pub fn find<'a>(topics: &'a Topics, topic: &TopicRef) -> Result<&'a Topic, NotHere> {
+    topic.find(topics).ok_or_else(|| {
         let code = match topic {
             TopicRef::Name(_) => ResponseError::UnknownTopicOrPartition,
             TopicRef::Id(_) => ResponseError::UnknownTopicId,
         };
-        not_here(code, "there is no such topic".to_owned())
-    })?;
+        NotHere::new(code, "there is no such topic".to_owned())
+    })
+}
+
+/// The partition of a topic with this index, if it lies in log `here`.
+///
+/// # Errors
+/// When there is none, or another core leads it.
+pub fn locate_in(
+    topology: &Topology,
+    here: LogId,
+    topic: &Topic,
+    index: i32,
+) -> Result<PartitionId, NotHere> {
     let log = usize::try_from(index)
         .ok()
-        .and_then(|index| found.partitions.get(index));
+        .and_then(|index| topic.partitions.get(index));
     let Some(log) = log else {
-        let cause = format!("the topic has {} partitions", found.partitions.len());
-        return Err(not_here(ResponseError::UnknownTopicOrPartition, cause));
+        let cause = format!("the topic has {} partitions", topic.partitions.len());
+        return Err(NotHere::new(ResponseError::UnknownTopicOrPartition, cause));
     };
-    if *log != core.log_id {
+    if *log != here {
         let leader = leader_of(topology, *log);
         let cause = format!("broker {} leads the partition", leader.id);
-        let refusal = not_here(ResponseError::NotLeaderOrFollower, cause);
         return Err(NotHere {
             leader: Some(leader),
-            ..refusal
+            ..NotHere::new(ResponseError::NotLeaderOrFollower, cause)
         });
     }
     // It is an index of a list whose length fits u32.
-    Ok((PartitionId::new(found.number, index as u32), found))
+    Ok(PartitionId::new(topic.number, index as u32))
+}
+
+impl NotHere {
+    fn new(code: ResponseError, cause: String) -> NotHere {
+        NotHere {
+            code,
+            cause,
+            leader: None,
+        }
+    }
 }
 
 /// Checks the leader epoch that a client knows, -1 for a client that knows none (KIP-320).

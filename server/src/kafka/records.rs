@@ -1,6 +1,6 @@
-//! Opens a stored batch, compressed or not, to read when and where its records are: for the last
-//! step of a lookup by timestamp, and for a batch whose producer left the maximum timestamp out.
-//! Nothing else ever opens a batch.
+//! Opens a batch, compressed or not, to read when and where its records are: for the last step of
+//! a lookup by timestamp, for a batch whose producer left the maximum timestamp out, and whether
+//! all have keys, where the topic is compacted. Nothing else on the way of a batch opens it.
 //!
 //! Invariants: decompressed bytes flow through a small window and are never gathered, so that a
 //! bomb costs time and no memory; the time is bounded by [`OPENED_BATCH_BYTES`] and is spent in
@@ -19,6 +19,8 @@ pub struct RecordPlace {
     pub offset_delta: i32,
     /// Milliseconds.
     pub timestamp_ms: i64,
+    /// Whether it has a key.
+    pub has_key: bool,
 }
 
 /// Why a batch cannot be opened.
@@ -85,6 +87,25 @@ pub async fn first_at_or_after(
     Ok(found)
 }
 
+/// Place in the batch of the first record without a key.
+///
+/// Cancellation: nothing is kept.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn first_without_key(batch: &[u8]) -> Result<Option<i32>, OpenError> {
+    let (mut index, mut found) = (0, None);
+    each(batch, |place| {
+        if !place.has_key {
+            found = Some(index);
+        }
+        index += 1;
+        found.is_none()
+    })
+    .await?;
+    Ok(found)
+}
+
 /// Calls `visit` with each record until it says `false`.
 async fn each(batch: &[u8], mut visit: impl FnMut(RecordPlace) -> bool) -> Result<(), OpenError> {
     let header = BatchHeader::parse(batch)?;
@@ -127,12 +148,14 @@ fn record(
     let timestamp_delta = source.varint()?.ok_or_else(bad)?;
     let offset_delta = source.varint()?.and_then(|delta| i32::try_from(delta).ok());
     let offset_delta = offset_delta.ok_or_else(bad)?;
+    let has_key = source.varint()?.ok_or_else(bad)? >= 0;
     let rest = length.checked_sub(source.taken - start).ok_or_else(bad)?;
     let timestamp_ms = header.base_timestamp.wrapping_add(timestamp_delta);
     Ok((
         RecordPlace {
             offset_delta,
             timestamp_ms,
+            has_key,
         },
         rest,
     ))

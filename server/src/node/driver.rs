@@ -27,7 +27,7 @@ use crate::runtime::Readable;
 /// What a turn found.
 struct Turn {
     moved: bool,
-    /// More blocks, or partitions of deleted topics, wait for the next step.
+    /// More blocks, partitions of deleted topics, or reads that came back wait for the next step.
     more: bool,
     in_flight: usize,
     /// When the log wants the next turn though nothing happens.
@@ -108,7 +108,7 @@ impl Driver {
             (
                 Turn {
                     moved,
-                    more: orphans_left || blocks_left,
+                    more: orphans_left || blocks_left || core.log.has_arrived(),
                     in_flight,
                     deadline,
                 },

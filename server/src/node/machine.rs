@@ -173,13 +173,24 @@ impl Machine for CoreMachine<'_> {
     }
 
     fn checkpoint(&self) -> Vec<u8> {
-        let mut parts = vec![(PARTITIONS, self.partitions.checkpoint())];
-        parts.push((PRODUCER_IDS, self.producer_ids.checkpoint()));
-        if self.owns_metadata {
-            parts.push((METADATA, self.topics.checkpoint()));
-        }
-        frame_checkpoint(&parts)
+        let topics = self.owns_metadata.then_some(&*self.topics);
+        checkpoint_of(self.partitions, self.producer_ids, topics)
     }
+}
+
+/// The checkpoint of a core with these machines; the topics belong to core 0's.
+#[must_use]
+pub fn checkpoint_of(
+    partitions: &Partitions,
+    producer_ids: &ProducerIds,
+    topics: Option<&Topics>,
+) -> Vec<u8> {
+    let mut parts = vec![(PARTITIONS, partitions.checkpoint())];
+    parts.push((PRODUCER_IDS, producer_ids.checkpoint()));
+    if let Some(topics) = topics {
+        parts.push((METADATA, topics.checkpoint()));
+    }
+    frame_checkpoint(&parts)
 }
 
 fn frame_checkpoint(parts: &[(u16, Vec<u8>)]) -> Vec<u8> {

@@ -72,8 +72,8 @@ pub enum NodeError {
 /// How the logs of a node are written, from settings and device profile.
 #[derive(Clone, Debug)]
 pub struct Storage {
-    /// Each log's own settings.
-    pub log: LogConfig,
+    /// The logs' settings, by the directory they lie in.
+    pub logs: Vec<LogConfig>,
     /// Each ring's options.
     pub uring: UringOptions,
 }
@@ -88,6 +88,8 @@ pub struct Node {
     starts: Vec<oneshot::Sender<Start>>,
     threads: Vec<JoinHandle<()>>,
     ended: usize,
+    /// The log of each core.
+    logs: Vec<LogId>,
     // Held until the last core has ended.
     _directory: DataDirectory,
 }
@@ -104,7 +106,7 @@ impl Node {
         storage: &Storage,
         handler: ConnectionHandler,
     ) -> Result<Node, NodeError> {
-        let cores = directory.identity.logs;
+        let cores = directory.identity.cores();
         let sockets = bind_all(kafka_addr, cores)?;
         let addresses: Vec<SocketAddr> = sockets.iter().map(BoundSocket::address).collect();
         let status = NodeStatus {
@@ -123,18 +125,18 @@ impl Node {
         };
         let placement = Placement::of(cores);
         tracing::info!("{}", placement.text);
-        let logs: Vec<LogId> = (0..u32::from(cores)).map(LogId).collect();
+        let logs = directory.identity.log_ids();
         let (report, reports) = mpsc::unbounded_channel();
         let (mut starts, mut threads) = (Vec::new(), Vec::new());
-        for (socket, id) in sockets.into_iter().zip(0u16..) {
+        let places = &directory.identity.logs;
+        for ((socket, place), id) in sockets.into_iter().zip(places).zip(0u16..) {
             let (start, started) = oneshot::channel();
-            let log_id = LogId(u32::from(id));
             let plan = Plan {
                 id: CoreId(id),
-                log_id,
+                log_id: place.id,
                 logs: logs.clone(),
-                log_dir: directory.log_dir(log_id),
-                log_config: storage.log.clone(),
+                log_dir: directory.log_dir(*place),
+                log_config: storage.logs[place.directory].clone(),
                 uring: storage.uring.clone(),
                 cpu: placement.cpu(id),
                 spin: if placement.oversubscribed {
@@ -170,6 +172,7 @@ impl Node {
             starts,
             threads,
             ended,
+            logs,
             _directory,
         })
     }
@@ -335,8 +338,10 @@ impl Node {
                 port: address.port(),
             })
             .collect();
-        let owned =
-            |(core, epoch): (&CoreId, &u32)| (*core, i32::try_from(*epoch).unwrap_or(i32::MAX));
+        let owned = |(core, epoch): (&CoreId, &u32)| {
+            let log = self.logs[usize::from(core.0)];
+            (log, *core, i32::try_from(*epoch).unwrap_or(i32::MAX))
+        };
         Topology::new(brokers, epochs.iter().map(owned).collect())
     }
 }

@@ -230,12 +230,12 @@ fn settings(dir: &Path, more: &[&str]) -> Arc<Settings> {
 
 async fn launch(dir: &Path, more: &[&str]) -> Result<Node, NodeError> {
     let settings = settings(dir, more);
-    let directory = DataDirectory::take(dir, Some(2), 2).unwrap();
+    let directory = DataDirectory::take(&[dir.to_owned()], Some(2), 2).unwrap();
     let storage = Storage {
-        log: LogConfig {
+        logs: vec![LogConfig {
             segment_bytes: 4 << 20,
             ..LogConfig::default()
-        },
+        }],
         uring: UringOptions {
             arena_bytes: 4 << 20,
             memory_limit_bytes: settings.memory_per_core_bytes,

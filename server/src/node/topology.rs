@@ -18,14 +18,14 @@ pub struct Broker {
 #[derive(Clone, Debug)]
 pub struct Topology {
     brokers: Vec<Broker>,
-    /// Owner and leader epoch, by log id.
-    logs: Vec<(CoreId, i32)>,
+    /// Owner and leader epoch of each log, in the order of log ids.
+    logs: Vec<(LogId, CoreId, i32)>,
 }
 
 impl Topology {
-    /// `brokers` by core id, `logs` by log id: owner and leader epoch.
+    /// `brokers` by core id; of each log its owner and leader epoch.
     #[must_use]
-    pub fn new(brokers: Vec<Broker>, logs: Vec<(CoreId, i32)>) -> Topology {
+    pub fn new(brokers: Vec<Broker>, mut logs: Vec<(LogId, CoreId, i32)>) -> Topology {
         assert!(
             brokers
                 .iter()
@@ -33,6 +33,7 @@ impl Topology {
                 .all(|(index, broker)| usize::from(broker.id.0) == index),
             "brokers are listed in the order of their ids"
         );
+        logs.sort_unstable_by_key(|(log, ..)| *log);
         Topology { brokers, logs }
     }
 
@@ -57,6 +58,7 @@ impl Topology {
     }
 
     fn log(&self, log: LogId) -> Option<(CoreId, i32)> {
-        self.logs.get(usize::try_from(log.0).ok()?).copied()
+        let at = self.logs.binary_search_by_key(&log, |(log, ..)| *log);
+        at.ok().map(|at| (self.logs[at].1, self.logs[at].2))
     }
 }

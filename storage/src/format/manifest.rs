@@ -2,20 +2,27 @@
 //! bounds, and what each sealed segment holds of them.
 //!
 //! ```text
-//! version u16
+//! version u16 = 1, or 2 with foreign segments
 //! anchor: sequence u64, segment u64, end position u64, checksum u64
 //! partitions u32 × { partition u64, start u64, end u64, damage u32 × { first u64, end u64 } }
 //! segments u32 × { segment u64, data end u64, first sequence u64, last sequence u64,
 //!                  ranges u32 × { partition u64, first u64, end u64, bytes u64, max timestamp i64 } }
+//! version 2: foreign u32 × { row of the table above u32, log u32, segment there u64 }
 //! machine state: the rest
 //! ```
 
-use ringlog_types::{Offset, PartitionId, Sequence};
+use ringlog_types::{LogId, Offset, PartitionId, Sequence};
 
+use super::FormatError;
+use super::origin::Origin;
 use super::reader::Reader;
-use super::{FORMAT_VERSION, FormatError};
 
 const WHAT: &str = "checkpoint";
+
+/// Every segment is the log's own.
+const OWN_SEGMENTS: u16 = 1;
+/// Some were written by other logs.
+const FOREIGN_SEGMENTS: u16 = 2;
 
 /// The last block whose effects a checkpoint includes. Replay starts behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +68,15 @@ pub struct RangeRow {
 /// A live segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentRow {
-    /// Its number.
+    /// Its number in this log.
     pub segment: u64,
+    /// Who wrote it; `None`: this log.
+    pub origin: Option<Origin>,
     /// Where its last block (up to the anchor) ends.
     pub data_end: u64,
-    /// Its first block.
+    /// Its first block, in the sequence of the log that wrote it.
     pub first_sequence: Sequence,
-    /// Its last block (up to the anchor).
+    /// Its last block (up to the anchor), likewise.
     pub last_sequence: Sequence,
     /// What it holds.
     pub ranges: Vec<RangeRow>,
@@ -91,7 +100,16 @@ impl Manifest {
             let length = u32::try_from(length).expect("the memory limit keeps tables below 2^32");
             out.extend(length.to_le_bytes());
         }
-        out.extend(FORMAT_VERSION.to_le_bytes());
+        let foreign: Vec<(u32, Origin)> = (0..)
+            .zip(&self.segments)
+            .filter_map(|(number, row)| Some((number, row.origin?)))
+            .collect();
+        let version = if foreign.is_empty() {
+            OWN_SEGMENTS
+        } else {
+            FOREIGN_SEGMENTS
+        };
+        out.extend(version.to_le_bytes());
         let anchor = &self.anchor;
         let point = [
             anchor.sequence.0,
@@ -127,6 +145,14 @@ impl Manifest {
                 out.extend(range.max_timestamp.to_le_bytes());
             }
         }
+        if version == FOREIGN_SEGMENTS {
+            count(out, foreign.len());
+            for (number, origin) in foreign {
+                out.extend(number.to_le_bytes());
+                out.extend(origin.log.0.to_le_bytes());
+                out.extend(origin.segment.to_le_bytes());
+            }
+        }
         out.extend(machine_state);
     }
 
@@ -136,12 +162,12 @@ impl Manifest {
     /// Another version, or counts that do not fit the bytes.
     pub fn decode(bytes: &[u8]) -> Result<(Manifest, &[u8]), FormatError> {
         let mut reader = Reader::new(bytes, WHAT);
-        let found = reader.u16()?;
-        if found != FORMAT_VERSION {
+        let version = reader.u16()?;
+        if !(OWN_SEGMENTS..=FOREIGN_SEGMENTS).contains(&version) {
             return Err(FormatError::Version {
                 what: WHAT,
-                found,
-                known: FORMAT_VERSION,
+                found: version,
+                known: FOREIGN_SEGMENTS,
             });
         }
         let anchor = Anchor {
@@ -182,11 +208,27 @@ impl Manifest {
             }
             segments.push(SegmentRow {
                 segment,
+                origin: None,
                 data_end,
                 first_sequence,
                 last_sequence,
                 ranges,
             });
+        }
+        if version == FOREIGN_SEGMENTS {
+            for _ in 0..reader.count(16)? {
+                let number = reader.u32()?;
+                let origin = Origin {
+                    log: LogId(reader.u32()?),
+                    segment: reader.u64()?,
+                };
+                let row = segments.get_mut(number as usize);
+                let row = row.ok_or_else(|| FormatError::Bounds {
+                    what: WHAT,
+                    detail: format!("{origin} stands in row {number}, which is not there"),
+                })?;
+                row.origin = Some(origin);
+            }
         }
         Ok((
             Manifest {
@@ -230,6 +272,7 @@ mod tests {
             }],
             segments: vec![SegmentRow {
                 segment: 2,
+                origin: None,
                 data_end: 8192,
                 first_sequence: Sequence(1),
                 last_sequence: Sequence(9),
@@ -249,6 +292,37 @@ mod tests {
         let mut bytes = Vec::new();
         manifest().encode(b"state", &mut bytes);
         assert_eq!(Manifest::decode(&bytes), Ok((manifest(), &b"state"[..])));
+    }
+
+    #[test]
+    fn segments_of_other_logs_are_read_with_their_origin() {
+        let mut manifest = manifest();
+        let mut row = manifest.segments[0].clone();
+        (row.segment, row.origin) = (
+            1,
+            Some(Origin {
+                log: LogId(4),
+                segment: 70,
+            }),
+        );
+        manifest.segments.insert(0, row);
+        let mut bytes = Vec::new();
+        manifest.encode(b"state", &mut bytes);
+        assert_eq!(
+            Manifest::decode(&bytes),
+            Ok((manifest.clone(), &b"state"[..]))
+        );
+        assert_eq!(bytes[..2], [2, 0]);
+        bytes.truncate(bytes.len() - b"state".len());
+        for length in 0..bytes.len() {
+            assert!(
+                Manifest::decode(&bytes[..length]).is_err(),
+                "length {length}"
+            );
+        }
+        let at = bytes.len() - 16;
+        bytes[at] = 9;
+        assert!(Manifest::decode(&bytes).is_err(), "a row that is not there");
     }
 
     #[test]

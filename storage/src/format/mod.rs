@@ -17,6 +17,7 @@ pub mod cold;
 pub mod entry_header;
 pub mod footer;
 pub mod manifest;
+pub mod origin;
 pub mod reader;
 pub mod replaced;
 pub mod segment_header;

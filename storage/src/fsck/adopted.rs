@@ -12,6 +12,7 @@ use super::offsets::{merged, missing};
 use super::progress::Check;
 use super::scan::{Body, Scan};
 use super::sealed;
+use super::survey::Found;
 use crate::format::manifest::{Manifest, RangeRow, SegmentRow};
 
 /// Blocks that should be there and are not.
@@ -26,8 +27,9 @@ struct Loss {
 
 pub(super) fn check_segments(check: &mut Check<'_>, manifest: &Manifest) -> Result<(), CheckError> {
     let mut before: Option<(Sequence, u64)> = None;
+    let mut writer = None;
     for row in &manifest.segments {
-        if check.survey.cold.contains_key(&row.segment) {
+        if check.survey.found(row.segment).is_some_and(Found::is_cold) {
             continue; // No part of the chain.
         }
         let Some(found) = check.survey.segments.get(&row.segment) else {
@@ -42,8 +44,12 @@ pub(super) fn check_segments(check: &mut Check<'_>, manifest: &Manifest) -> Resu
             before = None;
             continue;
         };
-        let unit = found.unit as u64;
+        let (unit, origin) = (found.unit as u64, found.origin);
         let scan = check.scan(row.segment)?;
+        if origin.map(|origin| origin.log) != writer {
+            // Sequences and chain are each log's own.
+            (writer, before) = (origin.map(|origin| origin.log), None);
+        }
         if let (Some((last, checksum)), Some(first)) = (before, scan.block_at(unit))
             && first.header.sequence == last.next()
             && first.header.previous != checksum

@@ -22,11 +22,20 @@ pub fn check(
     log: LogId,
     options: CheckOptions,
 ) -> Result<LogCheck, CheckError> {
-    let survey = survey(source, log)?;
+    let mut survey = survey(source, log)?;
+    let loaded = survey.newest.map(|pointer| {
+        let loaded = checkpoint::load(source, &survey, pointer);
+        (pointer, loaded)
+    });
+    let manifest = loaded.as_ref().and_then(|(_, loaded)| loaded.as_ref().ok());
+    let unnamed = survey.foreign.first_key_value();
+    let unnamed = unnamed.filter(|_| manifest.is_none());
+    let unnamed = unnamed.map(|(_, found)| found.name.clone());
+    survey.number_foreign(manifest);
     let mut check = Check::new(source, log, options, &survey);
-    let manifest = match survey.newest {
+    let manifest = match loaded {
         None => None,
-        Some(pointer) => match checkpoint::load(source, &survey, pointer) {
+        Some((pointer, loaded)) => match loaded {
             Ok(manifest) => Some((pointer, manifest)),
             Err(CheckpointFault::Io(cause)) => return Err(check.unreadable("a checkpoint", cause)),
             Err(CheckpointFault::Damaged {
@@ -56,6 +65,15 @@ pub fn check(
             }
         },
     };
+    if let (None, Some(file)) = (&manifest, unnamed) {
+        let place = Place {
+            file: Some(file),
+            ..Place::default()
+        };
+        let detail = "it was written by another log, and no checkpoint says what of it belongs to \
+                      this one: a start refuses the log";
+        check.damage(Fault::Checkpoint, place, Vec::new(), detail.to_owned());
+    }
     let mut partitions = Partitions::default();
     let mut cursor = Cursor::beginning();
     if let Some((pointer, manifest)) = &manifest {

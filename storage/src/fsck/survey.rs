@@ -12,6 +12,8 @@ use crate::format::FormatError;
 use crate::format::block_header::BlockHeader;
 use crate::format::checksum::Key;
 use crate::format::cold;
+use crate::format::manifest::Manifest;
+use crate::format::origin::Origin;
 use crate::format::segment_header::{CheckpointPointer, SegmentHeader};
 use crate::format::segment_name::slot_of;
 use crate::format::trailer::Trailer;
@@ -24,6 +26,8 @@ const LARGEST_UNIT: u32 = 1 << 20;
 /// A segment file under whose key blocks can be read.
 pub(super) struct Found {
     pub name: String,
+    /// Who wrote it; `None`: the log that is checked.
+    pub origin: Option<Origin>,
     pub file_bytes: u64,
     pub unit: usize,
     pub key: Key,
@@ -57,6 +61,8 @@ pub(super) struct Survey {
     pub segments: BTreeMap<u64, Found>,
     /// Those that the cleaner wrote.
     pub cold: BTreeMap<u64, Found>,
+    /// Segments of other logs, until a manifest says under which numbers this one has them.
+    pub foreign: BTreeMap<Origin, Found>,
     /// Files never used, and files of which nothing can be told.
     pub others: Vec<(String, u64, bool)>,
     pub newest: Option<CheckpointPointer>,
@@ -70,7 +76,8 @@ pub(super) fn survey(source: &dyn Source, log: LogId) -> Result<Survey, CheckErr
         .map_err(unreadable("listing the directory".to_owned()))?;
     let mut survey = Survey::default();
     for (name, file_bytes) in listed {
-        if slot_of(&name).is_none() {
+        let origin = Origin::of_file_name(&name);
+        if origin.is_none() && slot_of(&name).is_none() {
             survey.note(
                 Severity::Notice,
                 Fault::StrangeFile,
@@ -116,7 +123,7 @@ pub(super) fn survey(source: &dyn Source, log: LogId) -> Result<Survey, CheckErr
             }
         };
         let Some(header) = header else { continue };
-        if let Some(detail) = impossible(&header, log, file_bytes) {
+        if let Some(detail) = impossible(&header, log, origin, file_bytes) {
             let segment = Some(header.segment);
             survey.note(
                 Severity::Damage,
@@ -149,9 +156,12 @@ pub(super) fn survey(source: &dyn Source, log: LogId) -> Result<Survey, CheckErr
         });
         let first_block = BlockHeader::decode(&key, &read(unit as u64, unit)?).ok();
         let named = trailer.as_ref().ok().and_then(|trailer| trailer.checkpoint);
-        survey.newest = survey.newest.max(header.checkpoint).max(named);
+        if origin.is_none() {
+            survey.newest = survey.newest.max(header.checkpoint).max(named);
+        }
         let found = Found {
             name,
+            origin,
             file_bytes,
             unit,
             key,
@@ -165,10 +175,19 @@ pub(super) fn survey(source: &dyn Source, log: LogId) -> Result<Survey, CheckErr
 }
 
 /// What a header says that cannot be.
-fn impossible(header: &SegmentHeader, log: LogId, file_bytes: u64) -> Option<String> {
+fn impossible(
+    header: &SegmentHeader,
+    log: LogId,
+    origin: Option<Origin>,
+    file_bytes: u64,
+) -> Option<String> {
     let unit = header.unit_bytes;
-    if header.log != log {
-        return Some(format!("it belongs to log {}", header.log));
+    let stated = Origin {
+        log: header.log,
+        segment: header.segment,
+    };
+    if origin.map_or(header.log != log, |origin| origin != stated) {
+        return Some(format!("it is {stated}"));
     }
     if !unit.is_power_of_two() || !(SMALLEST_UNIT as u32..=LARGEST_UNIT).contains(&unit) {
         return Some(format!("it has units of {unit} bytes"));
@@ -209,7 +228,26 @@ impl Survey {
             .or_else(|| self.cold.get(&segment))
     }
 
+    /// Gives the segments of other logs the numbers that the manifest has for them.
+    pub fn number_foreign(&mut self, manifest: Option<&Manifest>) {
+        for row in manifest.iter().flat_map(|manifest| &manifest.segments) {
+            if let Some(origin) = row.origin
+                && let Some(found) = self.foreign.remove(&origin)
+            {
+                self.segments.insert(row.segment, found);
+            }
+        }
+        for (_, found) in std::mem::take(&mut self.foreign) {
+            // Let go, or of a log of which nothing can be told.
+            self.others.push((found.name, found.file_bytes, false));
+        }
+    }
+
     fn add(&mut self, segment: u64, found: Found) {
+        if let Some(origin) = found.origin {
+            self.foreign.insert(origin, found);
+            return;
+        }
         if let Some(other) = self.found(segment) {
             let detail = format!("{} has the same segment number", other.name);
             let (name, bytes) = (found.name.clone(), found.file_bytes);
@@ -261,6 +299,7 @@ impl Survey {
             let last = source.read(name, last, unit).map_err(unreadable)?;
             let found = Found {
                 name: name.to_owned(),
+                origin: Origin::of_file_name(name),
                 file_bytes,
                 unit,
                 trailer: Trailer::decode(&key, &last),

@@ -155,7 +155,7 @@ impl<I: Io> Log<I> {
             });
             segment.index.partitions = ranges.collect();
             segment.index.resident = false;
-            segment.is_cold = cold.is_some();
+            segment.is_cold = file.is_cold;
             if segment.is_cold {
                 // Whole before anything named it. Without its trailer nobody knows its footer, and
                 // its rows are made again from its blocks when somebody asks.
@@ -170,8 +170,13 @@ impl<I: Io> Log<I> {
                 segment.footer = Some(place(&trailer));
                 self.segments.live.insert(row.segment, segment);
             } else {
+                let is_foreign = segment.origin.is_some();
                 self.segments.live.insert(row.segment, segment);
                 self.rebuild_index(file, row, report)?;
+                if is_foreign && let Some(segment) = self.segments.live.get_mut(&row.segment) {
+                    // It is not sealed anew: nobody but the log that wrote it writes to it.
+                    segment.stage = Stage::Sealed;
+                }
             }
         }
         for state in self.partitions.values_mut() {
@@ -195,7 +200,8 @@ impl<I: Io> Log<I> {
     /// A segment that the checkpoint knows is not there: let go by a record behind the
     /// checkpoint, or lost. Which of the two shows when that record has been replayed.
     fn segment_is_missing(&mut self, row: &SegmentRow, report: &mut RecoveryReport) {
-        report.segments_missing += 1;
+        // The end of this log is in none of another's.
+        report.segments_missing += usize::from(row.origin.is_none());
         let mut offsets = Vec::new();
         for range in &row.ranges {
             let state = self.partitions.entry(range.partition).or_default();
@@ -234,25 +240,40 @@ impl<I: Io> Log<I> {
             self.unit,
         );
         let mut index = SegmentIndex::new();
-        let (mut at, mut rows_bound) = (self.unit as u64, 0);
+        let (mut at, mut rows_bound, mut data_end) = (self.unit as u64, 0, row.data_end);
         let mut expected = row.first_sequence;
         let mut lost: Option<Lost> = None;
         let mut last_checksum = 0;
-        while at < row.data_end {
+        let holds_blocks = row.first_sequence > Sequence::NONE;
+        while holds_blocks && expected <= row.last_sequence {
             match walk.block_at(&mut self.submitter.io, at)? {
                 Ok((block, header, damaged)) if header.sequence == expected => {
                     rows_bound += block.entries.len();
                     last_checksum = block.checksum;
                     self.index_block(&mut index, row, &block, &damaged, report);
                     at += block.bytes as u64;
+                    data_end = data_end.max(at);
                     expected = expected.next();
                 }
                 _ => {
-                    let later = walk.headers_from(&mut self.submitter.io, at + self.unit as u64)?;
-                    let next = later.into_iter().filter(|(position, header)| {
-                        header.sequence > expected && *position < row.data_end
+                    // It may have gone astray, or stand behind one that did; so may the next.
+                    let found = walk.headers_from(&mut self.submitter.io, self.unit as u64)?;
+                    let itself = found
+                        .iter()
+                        .filter(|(_, header)| header.sequence == expected);
+                    let mut stands = None;
+                    for (position, _) in itself {
+                        if walk.block_at(&mut self.submitter.io, *position)?.is_ok() {
+                            stands = Some(*position);
+                        }
+                    }
+                    if let Some(position) = stands {
+                        at = position;
+                        continue;
+                    }
+                    let next = found.iter().filter(|(_, header)| {
+                        header.sequence > expected && header.sequence <= row.last_sequence
                     });
-                    // Not the first that stands there: it may have gone astray.
                     let next = next.min_by_key(|(_, header)| header.sequence);
                     let (position, end) = next
                         .map_or((row.data_end, row.last_sequence.next()), |n| {
@@ -273,6 +294,7 @@ impl<I: Io> Log<I> {
         }
         if let Some(segment) = self.segments.live.get_mut(&row.segment) {
             segment.rows_bound = rows_bound;
+            segment.position = data_end;
             segment.last_checksum = last_checksum;
             for (partition, range) in &segment.index.partitions {
                 // Nothing readable: the range stays, so that what is damaged is named.
@@ -337,7 +359,12 @@ impl<I: Io> Log<I> {
             let wanted = row
                 .ranges
                 .iter()
-                .find(|range| range.partition == meta.partition && meta.end_offset() > range.first);
+                // Nor what a group held that was never committed.
+                .find(|range| {
+                    range.partition == meta.partition
+                        && meta.end_offset() > range.first
+                        && meta.base_offset < range.end
+                });
             if !meta.kind.spans_offsets() || wanted.is_none() {
                 continue;
             }

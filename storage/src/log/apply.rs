@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::block::Block;
 use super::index::SegmentIndex;
-use super::pending::OpenGroup;
+use super::pending::GroupPart;
 use super::report::{Damage, Gap};
 use super::seeded_bug::SeededBug;
 use super::{Entry, EntryKind, EntryMeta, Log, Machine};
@@ -41,15 +41,17 @@ impl<I: Io> Log<I> {
             }
             Group::Begin => {
                 self.end_open_group(block.epoch, machine);
-                self.open_group.blocks.push((block, damaged.to_vec()));
+                let part = GroupPart::Block(block, damaged.to_vec());
+                self.open_group.parts.push(part);
             }
             Group::Continue | Group::Commit => {
-                let follows = self.open_group.blocks.last().is_some_and(|(last, _)| {
+                let follows = self.open_group.last_block().is_some_and(|last| {
                     last.group_first == block.group_first && last.sequence.next() == block.sequence
                 });
                 self.open_group.broken |= !follows;
                 let commit = block.group == Group::Commit;
-                self.open_group.blocks.push((block, damaged.to_vec()));
+                let part = GroupPart::Block(block, damaged.to_vec());
+                self.open_group.parts.push(part);
                 if commit {
                     self.commit_open_group(machine);
                 }
@@ -61,22 +63,37 @@ impl<I: Io> Log<I> {
     /// what it begins: within one, the last block is lost. Otherwise a crash came first, and the
     /// group does not exist.
     fn end_open_group(&mut self, epoch: u32, machine: &mut dyn Machine) {
-        let same_life = |(block, _): &(Rc<Block>, Vec<usize>)| block.epoch == epoch;
-        if self.open_group.broken && self.open_group.blocks.last().is_some_and(same_life) {
+        let last = self.open_group.last_block();
+        if self.open_group.broken && last.is_some_and(|last| last.epoch == epoch) {
             self.commit_open_group(machine);
+        } else {
+            self.drop_open_group(machine);
         }
-        self.open_group = OpenGroup::default();
+    }
+
+    /// The open group was never committed: what is lost behind it is lost all the same.
+    pub(super) fn drop_open_group(&mut self, machine: &mut dyn Machine) {
+        let group = std::mem::take(&mut self.open_group);
+        for part in group.parts {
+            if let GroupPart::Lost(lost) = part {
+                self.take_lost(lost, machine);
+            }
+        }
     }
 
     /// A group is whole or not there: without one of its blocks, what the others hold of it is
     /// lost as well, and named.
     fn commit_open_group(&mut self, machine: &mut dyn Machine) {
         let group = std::mem::take(&mut self.open_group);
-        for (block, damaged) in group.blocks {
-            if group.broken && !self.has_bug(SeededBug::ApplyBrokenGroups) {
-                self.lose_block(&block, machine);
-            } else {
-                self.apply_block(&block, machine, &damaged);
+        for part in group.parts {
+            match part {
+                GroupPart::Lost(lost) => self.take_lost(lost, machine),
+                GroupPart::Block(block, _)
+                    if group.broken && !self.has_bug(SeededBug::ApplyBrokenGroups) =>
+                {
+                    self.lose_block(&block, machine);
+                }
+                GroupPart::Block(block, damaged) => self.apply_block(&block, machine, &damaged),
             }
         }
     }
@@ -233,6 +250,8 @@ impl<I: Io> Log<I> {
             self.cache.forget_segment(segment);
             self.footers.retain(|(id, _)| *id != segment);
         }
+        let live = self.segments.live.values();
+        self.stats.segments_foreign = live.take_while(|s| s.origin.is_some()).count();
         self.stats.segments_live = self.segments.live.len();
         self.stats.segments_free = self.segments.free.len();
     }

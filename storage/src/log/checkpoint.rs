@@ -23,7 +23,7 @@ const PART_BYTES: usize = 512 << 10;
 impl<I: Io> Log<I> {
     /// Appends a checkpoint of the committed state, unless one is under way.
     pub(super) fn start_checkpoint(&mut self, machine: &mut dyn Machine) {
-        if self.pending_checkpoint.is_some() || !self.open_group.blocks.is_empty() {
+        if self.pending_checkpoint.is_some() || !self.open_group.is_empty() {
             return;
         }
         self.bytes_since_checkpoint = 0;
@@ -60,7 +60,7 @@ impl<I: Io> Log<I> {
         }
     }
 
-    fn manifest(&self) -> Manifest {
+    pub(super) fn manifest(&self) -> Manifest {
         let mut partitions: Vec<PartitionRow> = self
             .partitions
             .iter()
@@ -78,6 +78,7 @@ impl<I: Io> Log<I> {
             let last = *id == self.anchor.segment;
             SegmentRow {
                 segment: *id,
+                origin: segment.origin,
                 data_end: if last {
                     self.anchor.end_position
                 } else {

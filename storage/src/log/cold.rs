@@ -7,7 +7,7 @@
 //! Others that want what is being read wait for the same read. Invariant: no byte is read twice
 //! at a time, and what is being read stays within a budget that the cache can hold.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use ringlog_types::PartitionId;
 
@@ -15,13 +15,28 @@ use super::Log;
 use super::piece::is_worth_a_piece;
 use super::wanted::Wanted;
 use super::work::Work;
-use crate::io::Io;
+use crate::io::{Completion, Io};
 
 /// A gap this small between two wanted blocks is read with them.
 const READ_THROUGH_BYTES: u64 = 64 << 10;
 
 /// Blocks that are started for one list: more would be sorted for nothing.
-const MOST_BLOCKS: usize = 1024;
+const MOST_BLOCKS: usize = 2048;
+
+/// Bytes that came back and are checked in one step: about 100 µs.
+const STEP_BYTES: usize = 1 << 20;
+
+/// What came of a list of wanted blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Brought {
+    /// When [`Log::reads_done`] passes this, one read has come back.
+    pub one_done: u64,
+    /// When it passes this, all have that are under way.
+    pub all_done: u64,
+    /// The first that is not under way, in the order of the log: to be wanted again, like all
+    /// behind it.
+    pub next: Option<Wanted>,
+}
 
 /// Reads under way.
 #[derive(Debug, Default)]
@@ -32,6 +47,8 @@ pub(super) struct ColdReads {
     /// Blocks of which a piece could not be had: segments and positions.
     whole: HashSet<(u64, u64)>,
     bytes: u64,
+    /// Came back, and is not looked at yet.
+    pub arrived: VecDeque<(Work, Completion)>,
 }
 
 /// Blocks that are remembered as not to be read in pieces. A forgotten one costs another try.
@@ -99,35 +116,59 @@ impl ColdReads {
 }
 
 impl<I: Io> Log<I> {
-    /// Starts to read what is wanted, what lies first in the log first, as far as the budget for
-    /// reads under way goes. The rest is wanted again when the reader looks again. Returns when
-    /// that is: when [`Log::reads_done`] passes the first number one read has come back, when it
-    /// passes the second all that are under way now have.
-    pub fn bring(&mut self, wanted: &mut Vec<Wanted>) -> (u64, u64) {
-        if wanted.len() > MOST_BLOCKS {
-            wanted.select_nth_unstable(MOST_BLOCKS);
-            wanted.truncate(MOST_BLOCKS);
-        }
-        wanted.sort_unstable();
-        let refused = self.start_reads(wanted).err();
-        wanted.clear();
-        let under_way = self.cold_reads.count();
-        if under_way > 0 {
-            return (self.reads_done, self.reads_done + under_way - 1);
-        }
-        if let Some(Wanted {
-            segment, position, ..
-        }) = refused
+    /// Looks at what came back for readers, as much as one step takes.
+    pub(super) fn take_arrived(&mut self) {
+        let mut bytes = 0;
+        while bytes < STEP_BYTES
+            && let Some((work, completion)) = self.cold_reads.arrived.pop_front()
         {
-            // Nothing comes back that would make the reader look again.
-            let cause = "no memory to read the block into".to_owned();
-            self.read_failures.insert((segment, position), cause);
+            bytes += completion.buf.as_ref().map_or(0, |buf| buf.len());
+            self.complete(work, completion);
         }
-        (self.reads_done - 1, self.reads_done - 1)
     }
 
-    /// `Err`: there is no memory now to read this.
-    fn start_reads(&mut self, wanted: &[Wanted]) -> Result<(), Wanted> {
+    /// Whether [`Log::poll`] has more to do at once.
+    #[must_use]
+    pub fn has_arrived(&self) -> bool {
+        !self.cold_reads.arrived.is_empty()
+    }
+
+    /// Starts to read what is wanted, what lies first in the log first, as far as the budget for
+    /// reads under way goes. `wanted` is in no order, and in another one afterwards.
+    pub fn bring(&mut self, wanted: &mut [Wanted]) -> Brought {
+        let mut first = wanted;
+        let mut next = None;
+        if first.len() > MOST_BLOCKS {
+            let (before, at, _) = first.select_nth_unstable(MOST_BLOCKS);
+            next = Some(*at);
+            first = before;
+        }
+        first.sort_unstable();
+        let (unstarted, refused) = self.start_reads(first);
+        next = unstarted.or(next);
+        let under_way = self.cold_reads.count();
+        if under_way > 0 {
+            return Brought {
+                one_done: self.reads_done,
+                all_done: self.reads_done + under_way - 1,
+                next,
+            };
+        }
+        if let (Some(refused), true) = (unstarted, refused) {
+            // Nothing comes back that would make the reader look again.
+            let cause = "no memory to read the block into".to_owned();
+            let place = (refused.segment, refused.position);
+            self.read_failures.insert(place, cause);
+        }
+        Brought {
+            one_done: self.reads_done - 1,
+            all_done: self.reads_done - 1,
+            next,
+        }
+    }
+
+    /// The first that is not under way; and whether there is no memory to read it.
+    fn start_reads(&mut self, wanted: &[Wanted]) -> (Option<Wanted>, bool) {
         // What is read together must not push out what it begins with.
         let most_bytes = self
             .config
@@ -142,33 +183,49 @@ impl<I: Io> Log<I> {
                     if self.is_on_its_way(one) {
                         continue;
                     }
-                    if !self.has_cold_budget(one.payload_bytes) {
-                        return Ok(());
-                    }
-                    if !self.read_piece(*one) {
-                        return Err(*one);
+                    let is_full = !self.has_cold_budget(one.payload_bytes);
+                    if is_full || !self.read_piece(*one) {
+                        return self.stop(window.as_ref(), *one, !is_full);
                     }
                 }
             } else if !self.is_on_its_way(&first) {
-                match &mut window {
-                    Some(open) if open.takes(&first, most_bytes) => {
-                        open.end = first.position + first.block_bytes;
-                    }
-                    _ => {
-                        let end = first.position + first.block_bytes;
-                        if let Some(closed) = window.replace(Window { first, end })
-                            && !self.read_window(&closed)?
-                        {
-                            return Ok(());
-                        }
-                    }
+                let end = first.position + first.block_bytes;
+                if let Some(open) = &mut window
+                    && open.takes(&first, most_bytes)
+                {
+                    // A block that went astray may stand within another.
+                    open.end = open.end.max(end);
+                } else if let Some(closed) = window.replace(Window { first, end })
+                    && let Err(is_refused) = self.read_window(&closed)
+                {
+                    return (Some(closed.first), is_refused);
                 }
             }
         }
-        if let Some(window) = window {
-            self.read_window(&window)?;
+        match window {
+            Some(window) => match self.read_window(&window) {
+                Ok(()) => (None, false),
+                Err(is_refused) => (Some(window.first), is_refused),
+            },
+            None => (None, false),
         }
-        Ok(())
+    }
+
+    /// The end of the reads that are started, at a piece that cannot be.
+    fn stop(
+        &mut self,
+        window: Option<&Window>,
+        piece: Wanted,
+        is_refused: bool,
+    ) -> (Option<Wanted>, bool) {
+        match window {
+            // It lies before the piece.
+            Some(window) => match self.read_window(window) {
+                Ok(()) => (Some(piece), is_refused),
+                Err(is_refused) => (Some(window.first), is_refused),
+            },
+            None => (Some(piece), is_refused),
+        }
     }
 
     fn is_on_its_way(&self, wanted: &Wanted) -> bool {
@@ -184,19 +241,19 @@ impl<I: Io> Log<I> {
         self.cold_reads.bytes == 0 || self.cold_reads.bytes + bytes <= most
     }
 
-    /// `Ok(false)`: too much is under way.
-    fn read_window(&mut self, window: &Window) -> Result<bool, Wanted> {
+    /// `Err`: too much is under way, or (`true`) there is no memory.
+    fn read_window(&mut self, window: &Window) -> Result<(), bool> {
         let bytes = window.end - window.first.position;
         if !self.has_cold_budget(bytes) {
-            return Ok(false);
+            return Err(false);
         }
         let started = self.read_blocks(&window.first, bytes);
-        started.then_some(true).ok_or(window.first)
+        if started { Ok(()) } else { Err(true) }
     }
 
     /// Reads a block that is wanted, and `bytes` from its start on. `false`: there is no memory
     /// for it now.
-    pub(super) fn read_blocks(&mut self, first: &Wanted, bytes: u64) -> bool {
+    fn read_blocks(&mut self, first: &Wanted, bytes: u64) -> bool {
         let Wanted {
             segment, position, ..
         } = *first;

@@ -520,7 +520,11 @@ impl<I: Io> Log<I> {
         };
         let before = state(self);
         for (work, completion) in self.submitter.completions() {
-            self.complete(work, completion);
+            if work.is_for_a_reader() {
+                self.cold_reads.arrived.push_back((work, completion));
+            } else {
+                self.complete(work, completion);
+            }
         }
         self.advance_written();
         while self
@@ -543,10 +547,11 @@ impl<I: Io> Log<I> {
             self.seal_full_segments();
             self.mark_when_idle();
         }
+        self.take_arrived();
         before != state(self)
     }
 
-    fn complete(&mut self, work: Work, completion: Completion) {
+    pub(super) fn complete(&mut self, work: Work, completion: Completion) {
         match work {
             Work::Block(sequence) => self.block_written(sequence, completion.result),
             Work::Flush(file, upto) => self.flushed(file, upto, completion.result),

@@ -76,7 +76,7 @@ impl Default for LogConfig {
             flush_after: Duration::from_millis(5),
             checkpoint_bytes: 256 << 20,
             cache_bytes: 24 << 20,
-            cold_cache_bytes: 16 << 20,
+            cold_cache_bytes: 32 << 20,
             read_ahead_bytes: 1 << 20,
             pending_bytes: 96 << 20,
             idle_mark_after: Duration::from_millis(50),

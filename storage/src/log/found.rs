@@ -2,6 +2,7 @@
 
 use crate::format::block_header::BlockHeader;
 use crate::format::checksum::Key;
+use crate::format::origin::Origin;
 use crate::format::trailer::Trailer;
 use crate::io::FileId;
 
@@ -9,6 +10,10 @@ use crate::io::FileId;
 #[derive(Debug)]
 pub(super) struct Found {
     pub name: String,
+    /// Who wrote it; `None`: this log.
+    pub origin: Option<Origin>,
+    /// Written by the cleaner.
+    pub is_cold: bool,
     pub file: FileId,
     pub file_bytes: u64,
     pub key: Key,

@@ -129,11 +129,27 @@ pub(super) fn gaps(
 #[derive(Debug)]
 pub(super) struct Footer {
     rows: Vec<(PartitionId, BlockRef)>,
+    is_rebuilt: bool,
 }
 
 impl Footer {
     pub fn new(rows: Vec<(PartitionId, BlockRef)>) -> Footer {
-        Footer { rows }
+        Footer {
+            rows,
+            is_rebuilt: false,
+        }
+    }
+
+    /// Rows that were made again from the blocks themselves.
+    pub fn rebuilt(rows: Vec<(PartitionId, BlockRef)>) -> Footer {
+        Footer {
+            rows,
+            is_rebuilt: true,
+        }
+    }
+
+    pub fn is_rebuilt(&self) -> bool {
+        self.is_rebuilt
     }
 
     /// The rows of a partition.

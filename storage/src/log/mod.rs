@@ -13,7 +13,8 @@
 //! | `retention` | where a partition starts by its limits |
 //! | `clean` | rewriting old segments |
 //! | `checkpoint` | writing the state of everything |
-//! | `found`, `survey`, `adopt`, `recovery`, `walk`, `lost`, `report` | coming back |
+//! | `import` | a log's partitions given to other logs, and taken in |
+//! | `recovery`, `found`, `survey`, `adopt`, `replay`, `lost`, `reopen`, `walk`, `report` | coming back |
 //!
 //! Invariant: an entry is applied, and its sequence reported durable, only when its block and
 //! every block before it are on stable storage. The first failed write or flush is final: the
@@ -32,12 +33,15 @@ mod config;
 mod flush;
 mod found;
 mod frame;
+mod import;
 mod index;
 mod lost;
 mod pending;
 mod piece;
 mod read;
 mod recovery;
+mod reopen;
+mod replay;
 mod report;
 mod rescan;
 mod retention;
@@ -63,8 +67,10 @@ use crate::format::segment_header::CheckpointPointer;
 use crate::io::Io;
 
 pub use crate::format::entry_header::{EntryKind, EntryMeta};
+pub use cold::Brought;
 pub use config::{FlushMethod, LogConfig};
 pub use frame::{FRAME_HEADROOM_BYTES, FrameEntry};
+pub use import::{Import, Retired, SegmentFile};
 pub use report::{Damage, OpenError, RecoveryReport};
 #[doc(hidden)]
 pub use seeded_bug::SeededBug;
@@ -193,6 +199,7 @@ pub struct Log<I: Io> {
     open_group: pending::OpenGroup,
     gaps: Vec<report::Gap>,
     lost_entries: Vec<Damage>,
+    lost_blocks: Vec<Damage>,
     partitions: index::Partitions,
     resident_rows: usize,
     cache: cache::Cache,
@@ -250,6 +257,7 @@ impl<I: Io> Log<I> {
             open_group: pending::OpenGroup::default(),
             gaps: Vec::new(),
             lost_entries: Vec::new(),
+            lost_blocks: Vec::new(),
             partitions: HashMap::new(),
             resident_rows: 0,
             cache: cache::Cache::new(config.cache_bytes, config.cold_cache_bytes),

@@ -9,7 +9,7 @@ use ringlog_types::Sequence;
 
 use super::block::Block;
 use super::urgency::Urgency;
-use crate::format::entry_header::EntryHeader;
+use crate::format::entry_header::{EntryHeader, EntryMeta};
 use crate::format::segment_header::CheckpointPointer;
 use crate::io::FileId;
 
@@ -39,14 +39,57 @@ pub(super) struct InFlight {
     pub state: WriteState,
 }
 
+/// Blocks of the log that were durable once and are lost whole.
+#[derive(Debug)]
+pub(super) struct LostBlocks {
+    /// Where they stood.
+    pub segment: u64,
+    pub position: u64,
+    /// Which they are: the first, and the one behind the last.
+    pub first: Sequence,
+    pub end: Sequence,
+    /// What can be told of the records in them.
+    pub entries: Vec<EntryMeta>,
+}
+
+/// A piece of a group that spans blocks.
+#[derive(Debug)]
+pub(super) enum GroupPart {
+    /// A block, and the entries in it whose bytes are lost.
+    Block(Rc<Block>, Vec<usize>),
+    /// Blocks that are lost, of this group or behind it.
+    Lost(LostBlocks),
+}
+
 /// A group that spans blocks, until the block that commits it.
 #[derive(Debug, Default)]
 pub(super) struct OpenGroup {
-    /// Its blocks so far, each with the entries whose bytes are lost.
-    pub blocks: Vec<(Rc<Block>, Vec<usize>)>,
+    /// Its blocks so far, and what is lost between and behind them.
+    pub parts: Vec<GroupPart>,
     /// One of its blocks is lost: what it held is damaged once it is certain that it was
     /// committed.
     pub broken: bool,
+}
+
+impl OpenGroup {
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    pub fn first_block(&self) -> Option<&Rc<Block>> {
+        self.blocks().next()
+    }
+
+    pub fn last_block(&self) -> Option<&Rc<Block>> {
+        self.blocks().last()
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = &Rc<Block>> {
+        self.parts.iter().filter_map(|part| match part {
+            GroupPart::Block(block, _) => Some(block),
+            GroupPart::Lost(_) => None,
+        })
+    }
 }
 
 /// A checkpoint on its way to being durable.

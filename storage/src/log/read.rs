@@ -50,9 +50,9 @@ impl<I: Io> Log<I> {
         if wanted.is_empty() {
             return read;
         }
-        let (one_done, _) = self.bring(&mut wanted);
+        let brought = self.bring(&mut wanted);
         match read {
-            Read::Batches(batches) if batches.is_empty() => Read::Pending(one_done),
+            Read::Batches(batches) if batches.is_empty() => Read::Pending(brought.one_done),
             read => read,
         }
     }
@@ -366,8 +366,17 @@ impl<I: Io> Log<I> {
         })
     }
 
-    /// A block that was durable is not there: all it held is damage.
+    /// A block that was durable is not there: all it held is damage, unless only the footer
+    /// sent us here and the block stands elsewhere in its segment.
     fn name_unreadable(&mut self, segment: u64, position: u64, fault: &str) {
+        if !self.segments.live[&segment].index.resident && !self.rescans.contains_key(&segment) {
+            let rows = self.footers.iter().position(|(id, _)| *id == segment);
+            if rows.is_some_and(|at| !self.footers[at].1.is_rebuilt()) {
+                self.footers.retain(|(id, _)| *id != segment);
+                self.rebuild_footer(segment);
+                return;
+            }
+        }
         tracing::error!(
             log = %self.id, segment, position, fault,
             "a block of a sealed or active segment is damaged: \
@@ -428,20 +437,19 @@ impl<I: Io> Log<I> {
         let buf = completion.buf.as_deref().unwrap_or_default();
         let bytes = buf[..read.min(buf.len())].get(..place.bytes as usize);
         let bytes = bytes.filter(|bytes| from.key.checksum(bytes) == place.checksum);
-        match bytes.and_then(|bytes| footer::decode_rows(bytes).ok()) {
-            Some(rows) if self.covers(segment, &rows) => {
-                self.keep_footer(segment, Footer::new(rows));
-            }
+        let footer = bytes.and_then(|bytes| footer::decode_rows(bytes).ok());
+        match footer.map(Footer::new) {
+            Some(footer) if self.covers(segment, &footer) => self.keep_footer(segment, footer),
             _ => self.rebuild_footer(segment),
         }
     }
 
     /// Whether a footer has all that the segment is known to hold. It lacks what was dead when
     /// it was written, and that lives again if the record that ended it is lost.
-    fn covers(&self, segment: u64, rows: &[(PartitionId, BlockRef)]) -> bool {
+    fn covers(&self, segment: u64, footer: &Footer) -> bool {
         let mut live = self.segments.live[&segment].index.partitions.iter();
         live.all(|(partition, range)| {
-            let rows = rows.iter().filter(|(of, _)| of == partition);
+            let rows = footer.of(*partition).iter();
             let rows: Vec<BlockRef> = rows.map(|(_, row)| *row).collect();
             let start = self.partitions.get(partition).map(|state| state.start);
             gaps(range, &rows, start.unwrap_or_default()).is_empty()

@@ -73,6 +73,17 @@ pub enum OpenError {
         /// Why.
         cause: String,
     },
+    /// Segments that other logs wrote are there, and no checkpoint that says what of them lives.
+    #[error(
+        "opening log {log}: {file} was written by another log, and no checkpoint that says what \
+         of it belongs to this one can be read; restore the data directory from a copy"
+    )]
+    Unnamed {
+        /// The log.
+        log: LogId,
+        /// One of the files.
+        file: String,
+    },
     /// Files are there that were segments, and none of their headers can be read.
     #[error(
         "opening log {log}: no segment header can be read ({files}); restore the data directory \

@@ -22,7 +22,7 @@ impl<I: Io> Log<I> {
     pub(super) fn rebuild_footer(&mut self, segment: u64) {
         tracing::error!(
             log = %self.id, segment,
-            "the footer of a sealed segment is damaged or lacks what lives: its blocks are read instead"
+            "the footer of a sealed segment is damaged or not true: its blocks are read instead"
         );
         let rescan = Rescan {
             at: self.unit as u64,
@@ -78,7 +78,8 @@ impl<I: Io> Log<I> {
                     let (position, length) = (rescan.at + at as u64, found.header.block_bytes);
                     let block = (position, length, found.entries);
                     rescan.blocks.entry(found.header.sequence).or_insert(block);
-                    at += length as usize;
+                    // Not past it: one that went astray may stand on the payloads of this one.
+                    at += self.unit;
                 }
                 Err(BlockFault::Cut { stated, .. })
                     if rescan.at + (at + stated) as u64 <= end
@@ -107,9 +108,9 @@ impl<I: Io> Log<I> {
         for (position, length, entries) in rescan.blocks.into_values() {
             for entry in entries {
                 let meta = entry.meta;
-                let wanted = live
-                    .get(&meta.partition)
-                    .is_some_and(|range| meta.end_offset() > range.first);
+                let wanted = live.get(&meta.partition).is_some_and(|range| {
+                    meta.end_offset() > range.first && meta.base_offset < range.end
+                });
                 if !meta.kind.spans_offsets() || !wanted {
                     continue;
                 }
@@ -136,7 +137,7 @@ impl<I: Io> Log<I> {
                 }
             }
         }
-        self.keep_footer(segment, Footer::new(rows));
+        self.keep_footer(segment, Footer::rebuilt(rows));
         self.reads_done += 1;
     }
 }

@@ -21,9 +21,8 @@ impl<I: Io> Log<I> {
         // Blocks of a group that is not committed yet are durable and in no index.
         let group_from = self
             .open_group
-            .blocks
-            .first()
-            .map_or(u64::MAX, |(block, _)| block.segment);
+            .first_block()
+            .map_or(u64::MAX, |block| block.segment);
         let full = self.segments.live.iter().filter(|(id, segment)| {
             segment.stage == Stage::Open
                 && Some(**id) != self.segments.active
@@ -171,7 +170,10 @@ impl<I: Io> Log<I> {
             return;
         }
         let sealed = self.segments.live.values_mut();
-        for segment in sealed.filter(|s| s.stage == Stage::Sealed && s.index.resident) {
+        // Without a footer (another log's segment whose trailer is damaged) the rows stay.
+        let old =
+            sealed.filter(|s| s.stage == Stage::Sealed && s.index.resident && s.footer.is_some());
+        for segment in old {
             self.resident_rows -= segment.index.demote();
             if self.resident_rows <= self.config.index_rows {
                 break;
@@ -184,6 +186,10 @@ impl<I: Io> Log<I> {
     /// # Errors
     /// The failure that closed the log.
     pub fn close(mut self, machine: &mut dyn Machine) -> Result<(), String> {
+        self.come_to_rest(machine)
+    }
+
+    pub(super) fn come_to_rest(&mut self, machine: &mut dyn Machine) -> Result<(), String> {
         self.is_closing = true;
         self.drain(machine)?;
         if self.anchor.sequence > Sequence::NONE {

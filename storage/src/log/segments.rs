@@ -22,6 +22,7 @@ use super::work::{Submitter, Work};
 use crate::buffer::Buf;
 use crate::format::checksum::Key;
 use crate::format::footer;
+use crate::format::origin::Origin;
 use crate::format::segment_header::{CheckpointPointer, SegmentHeader};
 use crate::format::segment_name::{file_name, slot_of};
 use crate::io::{Completion, FileId, Io, Op};
@@ -49,6 +50,9 @@ pub(super) struct FooterPlace {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub name: String,
+    /// Who wrote it; `None`: this log. Of another log's segment the file is only read, its
+    /// sequences are that log's, and its number is smaller than that of any of this log's own.
+    pub origin: Option<Origin>,
     pub file: FileId,
     pub file_bytes: u64,
     pub key: Key,
@@ -136,6 +140,8 @@ pub(super) struct Segments {
     pub free: VecDeque<FreeFile>,
     /// Files shorter than a segment: cut at their seal, or left half-made by a crash.
     pub short: VecDeque<(String, FileId)>,
+    /// Files of other logs' segments that hold nothing live any more: their name goes.
+    pub departing: Vec<(String, FileId)>,
     making: Option<Making>,
     /// What writing ahead writes: filled once.
     zeros: Option<Buf>,
@@ -163,6 +169,7 @@ impl Segments {
             next: None,
             free: VecDeque::new(),
             short: VecDeque::new(),
+            departing: Vec::new(),
             making: None,
             zeros: None,
             named_checkpoint: None,
@@ -210,6 +217,7 @@ impl Segments {
             .expect("a durable next segment was just seen");
         let segment = Segment {
             name: next.from.name,
+            origin: None,
             file: next.from.file,
             file_bytes: self.segment_bytes,
             key: next.header.key(),
@@ -264,6 +272,12 @@ impl Segments {
         busy: bool,
         stats: &mut Stats,
     ) {
+        for (name, file) in self.departing.drain(..) {
+            let what = "removing another log's segment";
+            submitter.submit(Op::Remove { name }, Work::Housekeeping(what));
+            let what = "closing another log's segment";
+            submitter.submit(Op::Close { file }, Work::Housekeeping(what));
+        }
         let calm = !busy || self.free.is_empty();
         if self.next.is_none() {
             let urgent = self.active().is_some_and(|active| {
@@ -597,7 +611,9 @@ impl Segments {
             let segment = self.live.remove(id).expect("it was just found");
             let recycled = segment.file_bytes == self.segment_bytes;
             let (name, file) = (segment.name, segment.file);
-            if recycled {
+            if segment.origin.is_some() {
+                self.departing.push((name, file));
+            } else if recycled {
                 let prewritten_to = segment.prewritten_to.max(segment.position);
                 self.free.push_front(FreeFile {
                     name,

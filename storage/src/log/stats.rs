@@ -109,6 +109,8 @@ pub struct Stats {
     pub sealed: u64,
     /// Segments with live entries, the active one included.
     pub segments_live: usize,
+    /// Those of them that other logs wrote, from before the number of logs changed.
+    pub segments_foreign: usize,
     /// Segments ready to be written.
     pub segments_free: usize,
     /// Appends refused because too much waits.

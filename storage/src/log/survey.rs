@@ -13,6 +13,8 @@ use crate::format::FormatError;
 use crate::format::block_header::BlockHeader;
 use crate::format::checksum::Key;
 use crate::format::cold;
+use crate::format::manifest::Manifest;
+use crate::format::origin::Origin;
 use crate::format::segment_header::{CheckpointPointer, SegmentHeader};
 use crate::format::segment_name::slot_of;
 use crate::format::trailer::Trailer;
@@ -26,12 +28,30 @@ pub(super) struct Survey {
     pub segments: BTreeMap<u64, Found>,
     /// Those that the cleaner wrote: no part of the chain of blocks.
     pub cold: BTreeMap<u64, Found>,
+    /// Segments of other logs, until a manifest says under which numbers this one has them.
+    pub foreign: BTreeMap<Origin, Found>,
     /// Every checkpoint that a header or trailer names, newest first.
     pub checkpoints: Vec<CheckpointPointer>,
     /// The last block that a trailer or the name of a checkpoint states to have been durable.
     pub stated: Sequence,
     /// Files that were segments and have no readable header.
     pub damaged_headers: Vec<String>,
+    /// The same of other logs' segments: the end of this log is in none of them.
+    pub damaged_foreign: Vec<String>,
+}
+
+impl Survey {
+    /// Gives the segments of other logs the numbers that the manifest has for them. What it does
+    /// not name holds nothing live, and stays behind.
+    pub fn number_foreign(&mut self, manifest: &Manifest) {
+        for row in &manifest.segments {
+            if let Some(origin) = row.origin
+                && let Some(found) = self.foreign.remove(&origin)
+            {
+                self.segments.insert(row.segment, found);
+            }
+        }
+    }
 }
 
 impl<I: Io> Log<I> {
@@ -48,8 +68,11 @@ impl<I: Io> Log<I> {
         let listed = io.list().map_err(failed("listing the directory"))?;
         let mut files = Vec::new();
         for (name, bytes) in listed {
-            let Some(slot) = slot_of(&name) else { continue };
-            self.segments.next_slot = self.segments.next_slot.max(slot + 1);
+            match slot_of(&name) {
+                Some(slot) => self.segments.next_slot = self.segments.next_slot.max(slot + 1),
+                None if Origin::of_file_name(&name).is_some() => {}
+                None => continue,
+            }
             let opened = run(
                 io,
                 Op::Open {
@@ -77,6 +100,8 @@ impl<I: Io> Log<I> {
         for (name, file, file_bytes) in files {
             let mut next = || units.next().expect("three units were read of each file");
             let (head, first, last) = (next(), next(), next());
+            let origin = Origin::of_file_name(&name);
+            let writer = origin.map_or(log, |origin| origin.log);
             let header = SegmentHeader::decode(&head);
             let header = match header {
                 Ok(header) => header,
@@ -87,13 +112,13 @@ impl<I: Io> Log<I> {
                         cause,
                     });
                 }
-                Err(_) if head.iter().all(|byte| *byte == 0) => {
+                Err(_) if origin.is_none() && head.iter().all(|byte| *byte == 0) => {
                     // Never used, or a crash came while zeros were written ahead over a file
                     // that had been let go, of which any sectors may be left.
                     self.segments.short.push_back((name, file));
                     continue;
                 }
-                Err(cause) => match proven_by_block(&head, &first, log, file_bytes) {
+                Err(cause) => match proven_by_block(&head, &first, writer, file_bytes) {
                     Some(header) => {
                         tracing::error!(
                             %log, file = %name, segment = header.segment,
@@ -106,13 +131,18 @@ impl<I: Io> Log<I> {
                             %log, file = %name,
                             "{cause}: what it holds cannot be read; it is left as it is"
                         );
-                        survey.damaged_headers.push(name);
+                        if origin.is_some() {
+                            survey.damaged_foreign.push(name);
+                        } else {
+                            survey.damaged_headers.push(name);
+                        }
                         continue;
                     }
                 },
             };
-            if header.log != log {
-                let found = format!("belongs to log {}", header.log);
+            let is_named = origin.is_none_or(|origin| origin.segment == header.segment);
+            if header.log != writer || !is_named {
+                let found = format!("is segment {} of log {}", header.segment, header.log);
                 return Err(OpenError::Foreign {
                     log,
                     file: name,
@@ -130,27 +160,34 @@ impl<I: Io> Log<I> {
                     found,
                 });
             }
-            self.epoch = self.epoch.max(header.epoch + 1);
-            self.segments.next_segment = self.segments.next_segment.max(header.segment + 1);
             let key = header.key();
             let trailer = Trailer::decode(&key, &last).ok();
             let trailer = trailer.filter(|trailer| trailer.segment == header.segment);
             let first_block = BlockHeader::decode(&key, &first).ok();
-            let named = [header.checkpoint, trailer.and_then(|t| t.checkpoint)];
-            survey.checkpoints.extend(named.into_iter().flatten());
-            if let Some(trailer) = trailer.as_ref().filter(|_| !header.is_cold) {
-                survey.stated = survey.stated.max(trailer.last_sequence);
-            }
             let first_block = first_block.map(|(header, _)| header);
             let segment = Found {
                 is_cut_off: trailer.is_none() && file_bytes < header.segment_bytes,
                 name,
+                origin,
+                is_cold: header.is_cold,
                 file,
                 file_bytes,
                 key,
                 trailer,
                 first_block,
             };
+            // What another log states of sequences and checkpoints, it states of its own.
+            if let Some(origin) = origin {
+                survey.foreign.insert(origin, segment);
+                continue;
+            }
+            self.epoch = self.epoch.max(header.epoch + 1);
+            self.segments.next_segment = self.segments.next_segment.max(header.segment + 1);
+            let named = [header.checkpoint, trailer.and_then(|t| t.checkpoint)];
+            survey.checkpoints.extend(named.into_iter().flatten());
+            if let Some(trailer) = trailer.as_ref().filter(|_| !header.is_cold) {
+                survey.stated = survey.stated.max(trailer.last_sequence);
+            }
             let segments = if header.is_cold {
                 &mut survey.cold
             } else {
@@ -175,6 +212,7 @@ impl<I: Io> Log<I> {
     pub(super) fn segment_of(&self, file: &Found) -> Segment {
         Segment {
             name: file.name.clone(),
+            origin: file.origin,
             file: file.file,
             file_bytes: file.file_bytes,
             key: file.key.clone(),

@@ -41,6 +41,16 @@ pub(super) enum Work {
     Housekeeping(&'static str),
 }
 
+impl Work {
+    /// Whether somebody reads, and nothing that is written waits for it.
+    pub fn is_for_a_reader(&self) -> bool {
+        matches!(
+            self,
+            Work::BlockRead(_) | Work::PieceRead(_) | Work::FooterRead(_) | Work::Rescan(_)
+        )
+    }
+}
+
 /// The seam with a memory.
 #[derive(Debug)]
 pub(super) struct Submitter<I> {

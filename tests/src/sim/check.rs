@@ -45,7 +45,7 @@ impl Workload {
             let found = witness.last_group;
             return Err(format!("group {found} was found, {appended} were appended"));
         }
-        self.check_report(report)?;
+        self.check_report(witness, report)?;
         let mut losses = Losses::default();
         self.check_missed(witness, report, &mut losses)?;
         self.check_end(witness, report, &mut losses)?;
@@ -87,14 +87,22 @@ impl Workload {
         Ok(losses)
     }
 
-    /// What is reported is corrupted.
-    fn check_report(&self, report: &RecoveryReport) -> Result<(), String> {
+    /// What is reported is corrupted, or was let go after a record that is lost.
+    fn check_report(&self, witness: &Witness, report: &RecoveryReport) -> Result<(), String> {
         let seen = self.seen.borrow();
+        let revived = self.model.revived(witness);
         for damage in &report.damage {
             let mut blocks = seen.within(damage.first.0..damage.end.0);
-            if !blocks.any(|(at, block)| block.is_hit() || seen.is_of_broken_group(at)) {
+            let mut offsets = damage.offsets.iter();
+            let lives_again = offsets.any(|(partition, ..)| revived.contains(&partition.0));
+            if !blocks.any(|(at, block)| {
+                block.is_hit()
+                    || seen.is_of_broken_group(at)
+                    || block.is_let_go() && (lives_again || !seen.corrupted_headers.is_empty())
+            }) {
                 return Err(format!(
-                    "damage is reported where nothing was corrupted: {damage:?}"
+                    "damage is reported where nothing was corrupted: {damage:?}, {:?}",
+                    seen.places(damage.first.0)
                 ));
             }
         }
@@ -194,7 +202,7 @@ impl Workload {
                 ));
             };
             let mut later = seen.within(last + 1..self.model.durable.0 + 1);
-            if let Some((at, _)) = later.find(|(_, b)| !b.is_unreadable() && b.states >= *last) {
+            if let Some((at, _)) = later.find(|(_, b)| b.is_evidence() && b.states >= *last) {
                 return Err(format!(
                     "group {number} (block {commit}) was acknowledged and is gone without a word, \
                      though block {at} states that block {last} was durable"
@@ -239,6 +247,9 @@ impl Workload {
                 ));
             }
             let start = start(partition);
+            if batch.end() <= start {
+                continue; // Dead since.
+            }
             let mut named = report.damage.iter().flat_map(|damage| &damage.offsets);
             let named = named.any(|(p, first, end)| {
                 p.0 == partition && *first <= base.max(start) && batch.end() <= *end
@@ -295,6 +306,7 @@ impl Workload {
                 }
                 Read::Damaged { end, .. } => {
                     self.damaged_reads += 1;
+                    self.note_corruption();
                     at = self.explain(partition, at, end.0)?;
                 }
                 // A disk that fails now and then does not fail for long, unless it is gone.
@@ -320,12 +332,16 @@ impl Workload {
             .batches(partition)
             .filter(|batch| batch.end() > at && batch.base < end);
         for batch in within {
-            if !batch.lost && !seen.explains_batch(batch.commit.0, partition, batch.base) {
+            let commit = batch.commit.0;
+            let let_go = self.model.revived.contains(&partition) && seen.is_let_go(commit);
+            if !batch.lost && !let_go && !seen.explains_batch(commit, partition, batch.base) {
                 return Err(format!(
-                    "partition {partition} at {at}: {}..{} is named as damaged (to {end}) and \
-                     nothing of it was corrupted",
+                    "partition {partition} at {at}: {}..{} of block {} is named as damaged (to \
+                     {end}) and nothing of it was corrupted: {:?}",
                     batch.base,
-                    batch.end()
+                    batch.end(),
+                    batch.commit,
+                    seen.places(batch.commit.0)
                 ));
             }
         }

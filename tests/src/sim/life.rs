@@ -233,6 +233,7 @@ fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
         cleaning,
         cut_armed: false,
     };
+    run.work.disk = Some(run.disk.clone());
     run.work.trace(|| format!("{:?}", run.config));
     for life in 0..settings.lives {
         let before = run.disk.injected().len();
@@ -277,7 +278,7 @@ impl Run<'_> {
         let mut witness = Witness::default();
         let io = Watch::new(self.disk.io(), Rc::clone(&self.work.seen));
         let opened = Log::open(io, LogId(0), self.config.clone(), &mut witness);
-        self.note_corruption();
+        self.work.note_corruption();
         let (mut log, report) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -340,8 +341,11 @@ impl Run<'_> {
                 }
             }
             OpenError::Headers { .. } if !seen.corrupted_headers.is_empty() => return Ok(true),
-            // The corrupted header may be that of the newest segment: nothing says it is not.
-            OpenError::Unreadable { file, .. } if seen.corrupted_headers.contains(file) => {
+            // The corrupted header may be that of the newest segment: nothing says it is not. A
+            // segment that was cut and has no seal may have been cut by anybody.
+            OpenError::Unreadable { file, .. }
+                if seen.corrupted_headers.contains(file) || seen.corrupted_seals.contains(file) =>
+            {
                 return Ok(true);
             }
             _ => {}
@@ -350,7 +354,7 @@ impl Run<'_> {
     }
 
     fn end_of_life(&mut self) {
-        self.note_corruption();
+        self.work.note_corruption();
         if self.work.random.once_in(3) {
             self.work.trace(|| "kill".to_owned());
             self.disk.kill();
@@ -359,11 +363,7 @@ impl Run<'_> {
             self.outcome.power_cuts += 1;
             self.disk.power_cut();
         }
-        self.note_corruption();
-    }
-
-    fn note_corruption(&self) {
-        self.work.seen.borrow_mut().note(&self.disk.corrupted());
+        self.work.note_corruption();
     }
 
     fn step(&mut self, log: &mut Log<Watched>, witness: &mut Witness) -> Result<(), String> {
@@ -375,7 +375,7 @@ impl Run<'_> {
                 log.io_mut().wait(Duration::from_millis(2));
             }
             16 => {
-                self.note_corruption();
+                self.work.note_corruption();
                 self.work.read_somewhere(log, witness)?;
             }
             17 => self.work.trim(log)?,

@@ -9,6 +9,7 @@ mod check;
 mod cleaning;
 mod life;
 mod machine;
+mod mixed;
 mod model;
 mod power_cut;
 mod random;
@@ -16,4 +17,5 @@ mod watch;
 mod workload;
 
 pub use life::{Failure, Outcome, Settings, run};
+pub use mixed::mix_histories;
 pub use power_cut::{Cuts, cut_power};

@@ -87,6 +87,20 @@ pub struct Partition {
 }
 
 impl Partition {
+    /// Takes a batch that came as damaged, whatever became of its group.
+    fn lose(&mut self, batch: &Batch) {
+        let (base, end) = (batch.base, batch.end());
+        if base > self.seen.end {
+            self.seen.skipped.push((self.seen.end, base));
+        }
+        self.seen.add_damaged(base, end);
+        self.seen.end = end;
+        self.batches.push(Batch {
+            lost: true,
+            ..batch.clone()
+        });
+    }
+
     /// Behind the last offset: where the next batch begins.
     pub fn end(&self) -> u64 {
         self.seen.end.max(self.start)
@@ -106,6 +120,12 @@ pub struct Model {
     pub durable: Sequence,
     /// Numbers of groups that are lost as a whole, as was found and reported.
     pub missed: BTreeSet<u64>,
+    /// Partitions of which a trim or the end was lost: what it had ended lives again, as far as
+    /// its segments were not let go.
+    pub revived: BTreeSet<u64>,
+    /// Batches that came as damaged while nothing else of their group did, behind the group with
+    /// this number: of blocks at the end of the log, whose offsets could be told.
+    pub orphans: Vec<(u64, Batch)>,
     /// The partitions after the settled groups.
     pub partitions: BTreeMap<u64, Partition>,
 }
@@ -156,16 +176,53 @@ impl Model {
         more as u64
     }
 
+    /// Partitions of which a trim or the end is lost, as a start shows.
+    pub fn revived(&self, witness: &Witness) -> BTreeSet<u64> {
+        let behind = witness.last_group + 1..self.next_group();
+        let lost = numbers(&witness.missed).chain(behind);
+        let lost = lost.filter_map(|number| self.groups.get(number as usize - 1));
+        let ends = lost.flat_map(|group| &group.effects);
+        let ends = ends.filter_map(|effect| match effect {
+            Effect::Batch(_) => None,
+            Effect::Start { partition, .. } | Effect::Dropped { partition } => Some(*partition),
+        });
+        ends.chain(self.revived.iter().copied()).collect()
+    }
+
+    /// Takes out the groups behind the last that came, but for batches that came as damaged.
+    fn cut_behind(&mut self, witness: &Witness) {
+        let last = witness.last_group;
+        let kept = self.groups.len().min(last as usize);
+        for effect in self.groups.drain(kept..).flat_map(|group| group.effects) {
+            let Effect::Batch(batch) = effect else {
+                continue;
+            };
+            let seen = witness.partitions.get(&batch.partition);
+            let fate = seen.map(|seen| seen.fate(batch.base, batch.end()));
+            if fate == Some(Fate::Damaged) {
+                self.orphans.push((last, batch));
+            }
+        }
+    }
+
     /// A restart kept what `witness` says: that is certain now, the rest is gone. Returns the
     /// batches that are found lost without the machine having been told, while their group came.
     pub fn settle(&mut self, witness: &Witness) -> Vec<Batch> {
-        self.groups.truncate(witness.last_group as usize);
+        self.revived = self.revived(witness);
+        self.cut_behind(witness);
         self.settled = self.groups.len();
         self.acknowledged = self.settled;
         self.missed = numbers(&witness.missed).collect();
         self.partitions.clear();
         let mut found_lost = Vec::new();
+        let mut orphans = self.orphans.iter().peekable();
+        let mut take_orphans = |partitions: &mut BTreeMap<u64, Partition>, number: u64| {
+            while let Some((_, batch)) = orphans.next_if(|(after, _)| *after < number) {
+                partitions.entry(batch.partition).or_default().lose(batch);
+            }
+        };
         for (number, group) in (1..).zip(&mut self.groups) {
+            take_orphans(&mut self.partitions, number);
             let missed = self.missed.contains(&number);
             for effect in &mut group.effects {
                 let Effect::Batch(batch) = effect else {
@@ -186,7 +243,8 @@ impl Model {
                     _ if !missed && !batch.lost => found_lost.push(batch.clone()),
                     _ => {}
                 }
-                let lost = batch.lost || missed || fate != Fate::Whole;
+                // What an earlier start took for lost may stand somewhere after all.
+                let lost = missed || fate != Fate::Whole;
                 if fate == Fate::Damaged || !lost {
                     let base = batch.base;
                     if base > state.seen.end {
@@ -200,6 +258,7 @@ impl Model {
                 });
             }
         }
+        take_orphans(&mut self.partitions, u64::MAX);
         // What was dropped lives again, whole, if the record that dropped it is lost one day.
         let lost: BTreeSet<(u64, u64)> = self
             .partitions

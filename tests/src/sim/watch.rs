@@ -43,12 +43,21 @@ pub struct Placed {
     unreadable: bool,
     /// Entries whose bytes were once found corrupted.
     spoilt: Vec<bool>,
+    /// Its file has become another segment.
+    let_go: bool,
+    /// A start found it behind the end of the log, and took it out.
+    erased: bool,
 }
 
 impl Placed {
-    /// Whether the block cannot be read at all.
-    pub fn is_unreadable(&self) -> bool {
-        self.unreadable
+    /// Whether it still says what it said: not once a start has erased it.
+    pub fn is_evidence(&self) -> bool {
+        !self.unreadable && !self.erased
+    }
+
+    /// Whether its file has become another segment.
+    pub fn is_let_go(&self) -> bool {
+        self.let_go
     }
 
     /// Whether any of it is corrupted.
@@ -84,6 +93,9 @@ pub struct Seen {
     blocks: BTreeMap<u64, Vec<Placed>>,
     /// Files whose segment header was once found corrupted.
     pub corrupted_headers: BTreeSet<String>,
+    /// Files whose trailer, or the footer before it, was once found corrupted.
+    pub corrupted_seals: BTreeSet<String>,
+    seals: BTreeMap<String, Range<u64>>,
     /// What must not happen at the seam and did.
     pub violation: Option<String>,
     nonces: BTreeMap<[u8; 16], String>,
@@ -106,6 +118,12 @@ impl Seen {
             // Where there is none yet, corruption makes one that fails its check.
             if ranges.iter().any(|range| range.start < UNIT_BYTES) {
                 self.corrupted_headers.insert(name.clone());
+            }
+        }
+        for (name, seal) in &self.seals {
+            let mut ranges = corrupted.get(name).into_iter().flatten();
+            if ranges.any(|range| range.start < seal.end && seal.start < range.end) {
+                self.corrupted_seals.insert(name.clone());
             }
         }
         for block in self.blocks.values_mut().flatten() {
@@ -143,6 +161,11 @@ impl Seen {
         mine.any(|(_, block)| block.unreadable || block.is_spoilt(partition, base))
     }
 
+    /// Whether a block of the group that `commit` commits was let go.
+    pub fn is_let_go(&self, commit: u64) -> bool {
+        self.group(commit).any(|block| block.let_go)
+    }
+
     /// Whether a block of the group that `commit` commits cannot be read.
     pub fn explains_group(&self, commit: u64) -> bool {
         self.group(commit).any(|block| block.unreadable)
@@ -175,6 +198,13 @@ impl Seen {
         placed.fold(commit, |first, (_, block)| first.min(block.group_first))
     }
 
+    /// Where the blocks of the group that `commit` commits stand: block, file and position.
+    pub fn places(&self, commit: u64) -> Vec<(u64, &str, u64)> {
+        let blocks = self.within(self.group_first(commit)..commit + 1);
+        let places = blocks.map(|(at, block)| (at, &*block.file, block.header.start));
+        places.collect()
+    }
+
     fn group(&self, commit: u64) -> impl Iterator<Item = &Placed> {
         let blocks = self.within(self.group_first(commit)..commit + 1);
         blocks.map(|(_, block)| block)
@@ -184,6 +214,10 @@ impl Seen {
         let Some(head) = bufs.first() else { return };
         if offset == 0 && head.starts_with(b"RINGLSEG") {
             let nonce: [u8; 16] = head[32..48].try_into().expect("16 bytes");
+            self.seals.remove(file);
+            for block in self.blocks.values_mut().flatten() {
+                block.let_go |= block.file == file;
+            }
             if let Some(other) = self.nonces.insert(nonce, file.to_owned()) {
                 self.violation = Some(format!("{file} was given a nonce that {other} had"));
             }
@@ -225,6 +259,18 @@ impl Seen {
     fn place(&mut self, file: &str, offset: u64, bufs: &[Buf]) {
         let Some(head) = bufs.first() else { return };
         let length: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if head.get(8..16) == Some(b"RINGLEND") {
+            let footer = u64::from_le_bytes(head[32..40].try_into().expect("8 bytes"));
+            let seal = footer..offset + length as u64;
+            self.seals.insert(file.to_owned(), seal);
+            return;
+        }
+        if length as u64 == UNIT_BYTES && head.iter().all(|byte| *byte == 0) {
+            for block in self.blocks.values_mut().flatten() {
+                let here = block.file == file && block.header.start == offset;
+                block.erased |= here;
+            }
+        }
         let word = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
         let half = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("4 bytes"));
         if !BlockHeader::maybe(head) || half(64) as usize != length {
@@ -248,6 +294,8 @@ impl Seen {
             spoilt: vec![false; entries.len()],
             entries,
             unreadable: false,
+            let_go: false,
+            erased: false,
         };
         let blocks = self.blocks.entry(word(16)).or_default();
         // A start writes again what it kept.

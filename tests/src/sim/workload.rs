@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use ringlog_storage::io::Io;
+use ringlog_storage::io::sim::SimDisk;
 use ringlog_storage::log::{
     AppendError, EntryKind, EntryMeta, FRAME_HEADROOM_BYTES, FrameEntry, Log,
 };
@@ -40,6 +41,8 @@ pub struct Workload {
     pub disk_may_be_gone: bool,
     /// What went to the disk.
     pub seen: Rc<RefCell<Seen>>,
+    /// The disk, to ask what it corrupted; none that does when the engine is the real one.
+    pub disk: Option<SimDisk>,
     next_partition: u64,
     partitions: Vec<u64>,
 }
@@ -58,6 +61,7 @@ impl Workload {
             reads_may_fail: false,
             disk_may_be_gone: false,
             seen: Rc::default(),
+            disk: None,
             next_partition: PARTITIONS,
             partitions: (0..PARTITIONS).collect(),
         }
@@ -67,6 +71,13 @@ impl Workload {
     pub fn trace(&self, what: impl FnOnce() -> String) {
         if self.trace {
             println!("  {}", what());
+        }
+    }
+
+    /// Notes what the disk has corrupted by now.
+    pub fn note_corruption(&self) {
+        if let Some(disk) = &self.disk {
+            self.seen.borrow_mut().note(&disk.corrupted());
         }
     }
 

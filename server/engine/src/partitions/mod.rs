@@ -13,6 +13,7 @@ mod checkpoint;
 mod error;
 mod pending;
 mod producers;
+mod split;
 mod state;
 
 #[cfg(test)]

@@ -254,6 +254,11 @@ impl Partitions {
     /// Committed state.
     #[must_use]
     pub fn checkpoint(&self) -> Vec<u8> {
+        checkpoint::encode(&self.bounds(), &self.producers)
+    }
+
+    /// Every partition that ever had a record, in order.
+    pub(super) fn bounds(&self) -> Vec<checkpoint::Bounds> {
         let mut bounds: Vec<checkpoint::Bounds> = self
             .partitions
             .iter()
@@ -261,7 +266,11 @@ impl Partitions {
             .map(|(partition, state)| (PartitionId(*partition), state.start, state.end))
             .collect();
         bounds.sort_unstable();
-        checkpoint::encode(&bounds, &self.producers)
+        bounds
+    }
+
+    pub(super) fn producers(&self) -> &Producers {
+        &self.producers
     }
 
     /// Starts from a checkpoint: whatever was there before is gone.
@@ -271,6 +280,12 @@ impl Partitions {
     pub fn restore(&mut self, checkpoint: &[u8]) -> Result<(), String> {
         let (bounds, producers) = checkpoint::decode(checkpoint, self.producers.limits())
             .map_err(|error| error.to_string())?;
+        *self = Partitions::of(bounds, producers);
+        Ok(())
+    }
+
+    /// Nothing pending, and this committed.
+    pub(super) fn of(bounds: Vec<checkpoint::Bounds>, producers: Producers) -> Partitions {
         let mut partitions = NumberMap::default();
         for (partition, start, end) in bounds {
             let pending = Pending::default();
@@ -284,11 +299,10 @@ impl Partitions {
                 },
             );
         }
-        *self = Partitions {
+        Partitions {
             partitions,
             producers,
-        };
-        Ok(())
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use super::command::TopicCommand;
 use super::config::TopicConfig;
 use super::error::TopicError;
 use super::names;
+use super::owners::Owners;
 use super::pending::Pending;
 use super::record::{MetadataRecord, put_config, put_partitions, take_config, take_partitions};
 use super::topic::{Topic, TopicId};
@@ -132,6 +133,25 @@ impl Topics {
                     topic.config = config.clone();
                 }
             }
+        }
+    }
+
+    /// The node has other logs: its partitions lie where `owners` says, and new ones are spread
+    /// over `logs`. Before anything is served, and the same on every core: it is no record.
+    ///
+    /// # Panics
+    /// Without any log, or when the owners are those of other topics.
+    pub fn reassign(&mut self, logs: Vec<LogId>, owners: &Owners) {
+        assert!(!logs.is_empty(), "partitions need a log");
+        self.logs = logs;
+        for topic in self.topics.values_mut() {
+            let owned = owners.of_topic(topic.number);
+            assert_eq!(
+                owned.len(),
+                topic.partitions.len(),
+                "owners are found for these topics"
+            );
+            topic.partitions = owned.to_vec();
         }
     }
 

@@ -18,7 +18,7 @@ use kafka_protocol::error::ResponseError;
 use ringlog_types::PartitionId;
 use tokio::time::Instant;
 
-use self::read::{Reading, read};
+use self::read::{Reading, read, resume};
 use self::request::FetchRequest;
 use self::response::FetchAnswer;
 use super::answer::Answer;
@@ -91,22 +91,24 @@ async fn wait_and_read(core: &CoreHandle, request: &FetchRequest) -> Reading {
         let progress = watched
             .as_deref()
             .map(|partitions| core.progress(partitions));
-        let reading = read(core, request).await;
-        if reading.is_refused || reading.bytes >= enough || reading.readable.is_empty() {
+        let mut reading = read(core, request).await;
+        // The records are there, only not in memory: the client's time does not count.
+        while !reading.is_done(enough)
+            && let Some(ticket) = reading.pending
+            && (reading.bytes == 0 || Instant::now() < deadline)
+        {
+            core.reads_done(ticket).await;
+            resume(core, request, &mut reading).await;
+        }
+        if reading.is_done(enough) || Instant::now() >= deadline {
             return reading;
         }
-        let is_late = Instant::now() >= deadline;
-        match reading.pending {
-            // The records are there, only not in memory: the client's time does not count.
-            Some(ticket) if reading.bytes == 0 || !is_late => core.reads_done(ticket).await,
-            _ if is_late => return reading,
-            _ => match progress {
-                None => watched = Some(reading.readable),
-                Some(progress) => {
-                    // Late or not, what is there then is read once more.
-                    let _ = tokio::time::timeout_at(deadline, progress).await;
-                }
-            },
+        match progress {
+            None => watched = Some(reading.readable),
+            Some(progress) => {
+                // Late or not, what is there then is read once more.
+                let _ = tokio::time::timeout_at(deadline, progress).await;
+            }
         }
     }
 }

@@ -1,17 +1,19 @@
 //! Reads the partitions of a Fetch request once, in its order, in steps of the core.
 
 use kafka_protocol::error::ResponseError;
+use ringlog_engine::topics::Topic;
 use ringlog_storage::buffer::Buf;
-use ringlog_storage::log::{Read, Wanted};
+use ringlog_storage::io::uring::UringIo;
+use ringlog_storage::log::{Log, Read, Wanted};
 use ringlog_types::{Offset, PartitionId};
 
 use super::request::{FetchPartition, FetchRequest};
 use super::response::{Found, PartitionAnswer, Refusal};
 use crate::kafka::endpoints::{Endpoint, add_endpoint};
 use crate::kafka::limits::{FETCH_ANSWER_BYTES, STEP_PARTITIONS};
-use crate::kafka::locate::{NotHere, check_leader_epoch, locate};
+use crate::kafka::locate::{NotHere, check_leader_epoch, find, locate_in};
 use crate::kafka::topic_ref::TopicRef;
-use crate::node::core::{Core, CoreHandle};
+use crate::node::core::CoreHandle;
 
 /// Blocks that one partition asks for at a time.
 const MOST_ROWS: usize = 64;
@@ -32,49 +34,96 @@ pub struct Reading {
     pub bytes: usize,
     /// Batches found.
     pub batches: usize,
-    /// What to wait for, if the rest comes from disk.
+    /// What to wait for before [`resume`], if something has to come from disk.
     pub pending: Option<u64>,
-    /// What has to come from disk.
-    wanted: Vec<Wanted>,
-    /// Blocks of each partition that are asked for at a time.
-    most_rows: usize,
     /// Whether a partition was refused, which the client is told at once.
     pub is_refused: bool,
+    /// Partitions that found nothing in memory.
+    cold: Vec<Cold>,
+    /// What has to come from disk.
+    wanted: Vec<Wanted>,
+    /// What is not under way yet begins here, in the order of the log.
+    next: Option<Wanted>,
+    /// Blocks of each partition that are asked for at a time.
+    most_rows: usize,
+    /// The most that the client takes.
+    most_bytes: usize,
 }
 
-/// Reads what there is.
+/// A partition of which nothing is in memory.
+#[derive(Clone, Copy, Debug)]
+struct Cold {
+    /// Its place in the request.
+    place: usize,
+    partition: PartitionId,
+    /// What it wants first, if the index is in memory to say.
+    wanted: Option<Wanted>,
+}
+
+/// Reads what there is, and starts to bring what has to come from disk.
 pub async fn read(core: &CoreHandle, request: &FetchRequest) -> Reading {
-    let mut reading = Reading {
-        most_rows: (WANTED_BLOCKS / request.partitions.len().max(1)).clamp(1, MOST_ROWS),
-        ..Reading::default()
-    };
-    reading.partitions.reserve_exact(request.partitions.len());
     let most_bytes = usize::try_from(request.max_bytes)
         .unwrap_or(0)
         .min(FETCH_ANSWER_BYTES);
-    let mut wanted = named(request).peekable();
-    while wanted.peek().is_some() {
+    let mut reading = Reading {
+        most_rows: (WANTED_BLOCKS / request.partitions.len().max(1)).clamp(1, MOST_ROWS),
+        most_bytes,
+        ..Reading::default()
+    };
+    reading.partitions.reserve_exact(request.partitions.len());
+    let mut named = named(request);
+    while reading.partitions.len() < request.partitions.len() {
         if !reading.partitions.is_empty() {
             tokio::task::yield_now().await;
         }
         core.with(|state| {
-            for (topic, partition) in wanted.by_ref().take(STEP_PARTITIONS) {
-                reading.add(core, state, topic, partition, most_bytes);
+            let leader_epoch = state.leader_epoch();
+            // The same topic for many partitions: found once.
+            let mut topic: Option<(&TopicRef, Result<&Topic, NotHere>)> = None;
+            for (name, wanted) in named.by_ref().take(STEP_PARTITIONS) {
+                let found = match topic.take() {
+                    Some((same, found)) if std::ptr::eq(same, name) => found,
+                    _ => find(&state.topics, name),
+                };
+                let partition = found.clone().and_then(|topic| {
+                    let (topology, here) = (core.topology(), state.log_id);
+                    let partition = locate_in(topology, here, topic, wanted.index)?;
+                    check_leader_epoch(wanted.current_leader_epoch, leader_epoch)?;
+                    Ok(partition)
+                });
+                topic = Some((name, found));
+                reading.add(core, &mut state.log, partition, wanted);
             }
         });
     }
-    if !reading.wanted.is_empty() {
-        let mut wanted = std::mem::take(&mut reading.wanted);
-        let (one_done, all_done) = core.with(|state| state.log.bring(&mut wanted));
-        // A reader of many partitions looks through them again: not for each block.
-        let done = if request.partitions.len() > 1 {
-            all_done
-        } else {
-            one_done
-        };
-        reading.wait_for(done);
-    }
+    reading.bring(core);
     reading
+}
+
+/// Reads what has come from disk since, and starts to bring more.
+pub async fn resume(core: &CoreHandle, request: &FetchRequest, reading: &mut Reading) {
+    reading.pending = None;
+    let next = reading.next.take();
+    let has_come = |cold: &mut Cold| {
+        let before_next = |wanted| next.is_none_or(|next| wanted < next);
+        cold.wanted.is_none_or(before_next)
+    };
+    let come: Vec<Cold> = reading.cold.extract_if(.., has_come).collect();
+    let rest = reading.cold.iter().filter_map(|cold| cold.wanted);
+    reading.wanted.extend(rest);
+    for step in come.chunks(STEP_PARTITIONS) {
+        tokio::task::yield_now().await;
+        core.with(|state| {
+            for cold in step {
+                let wanted = &request.partitions[cold.place];
+                reading.partitions[cold.place].outcome =
+                    reading.read(&mut state.log, cold.partition, cold.place, wanted);
+            }
+        });
+    }
+    let refused = |cold: &Cold| reading.partitions[cold.place].outcome.is_err();
+    reading.is_refused |= come.iter().any(refused);
+    reading.bring(core);
 }
 
 /// Each partition with its topic.
@@ -85,17 +134,27 @@ fn named(request: &FetchRequest) -> impl Iterator<Item = (&TopicRef, &FetchParti
 }
 
 impl Reading {
+    /// Whether there is nothing to wait for: enough is found, something is to be told, or none
+    /// of the partitions can be read.
+    pub fn is_done(&self, enough: usize) -> bool {
+        self.is_refused || self.bytes >= enough || self.readable.is_empty()
+    }
+
     fn add(
         &mut self,
         handle: &CoreHandle,
-        core: &mut Core,
-        topic: &TopicRef,
+        log: &mut Log<UringIo>,
+        partition: Result<PartitionId, NotHere>,
         wanted: &FetchPartition,
-        most_bytes: usize,
     ) {
-        let outcome = partition_of(handle, core, topic, wanted)
-            .map_err(Refusal::from)
-            .and_then(|partition| self.read(core, partition, wanted, most_bytes));
+        let place = self.partitions.len();
+        let outcome = partition.map_err(Refusal::from).and_then(|partition| {
+            let found = self.read(log, partition, place, wanted);
+            if found.is_ok() {
+                self.readable.push(partition);
+            }
+            found
+        });
         if let Err(refusal) = &outcome {
             self.is_refused = true;
             if let Some(leader) = refusal.leader {
@@ -110,12 +169,12 @@ impl Reading {
 
     fn read(
         &mut self,
-        core: &mut Core,
+        log: &mut Log<UringIo>,
         partition: PartitionId,
+        place: usize,
         wanted: &FetchPartition,
-        most_bytes: usize,
     ) -> Result<Found, Refusal> {
-        let (start, end) = core.log.bounds(partition);
+        let (start, end) = log.bounds(partition);
         let bounds = (start.as_i64(), end.as_i64());
         let offset = Offset(u64::try_from(wanted.offset).unwrap_or(u64::MAX));
         if offset < start || offset > end {
@@ -126,21 +185,27 @@ impl Reading {
                 ..Refusal::new(code, cause)
             });
         }
-        self.readable.push(partition);
         let room = usize::try_from(wanted.max_bytes)
             .unwrap_or(0)
-            .min(most_bytes.saturating_sub(self.bytes));
+            .min(self.most_bytes.saturating_sub(self.bytes));
         let mut batches = Vec::new();
         // Something is found already: what comes now must fit.
         let must_fit = self.bytes > 0;
         if offset < end && !(must_fit && room == 0) {
+            let before = self.wanted.len();
             batches = self
-                .batches(core, partition, offset, room)
+                .batches(log, partition, offset, room)
                 .map_err(|refusal| Refusal {
                     bounds: Some(bounds),
                     ..refusal
                 })?;
-            if must_fit && batches.first().is_some_and(|first| first.len() > room) {
+            if batches.is_empty() {
+                self.cold.push(Cold {
+                    place,
+                    partition,
+                    wanted: self.wanted.get(before).copied(),
+                });
+            } else if must_fit && batches[0].len() > room {
                 batches.clear();
             }
         }
@@ -154,19 +219,36 @@ impl Reading {
         Ok(found)
     }
 
+    /// Starts to bring what is wanted.
+    fn bring(&mut self, core: &CoreHandle) {
+        if self.wanted.is_empty() {
+            return;
+        }
+        let brought = core.with(|state| state.log.bring(&mut self.wanted));
+        self.wanted.clear();
+        self.next = brought.next;
+        // Many partitions look again together, not for each read that comes back.
+        let is_one = self.partitions.len() == 1;
+        self.wait_for(if is_one {
+            brought.one_done
+        } else {
+            brought.all_done
+        });
+    }
+
     fn wait_for(&mut self, ticket: u64) {
         self.pending = Some(self.pending.map_or(ticket, |newest| newest.max(ticket)));
     }
 
     fn batches(
         &mut self,
-        core: &mut Core,
+        log: &mut Log<UringIo>,
         partition: PartitionId,
         offset: Offset,
         room: usize,
     ) -> Result<Vec<Buf>, Refusal> {
         let (most_rows, wanted) = (self.most_rows, &mut self.wanted);
-        match core.log.look(partition, offset, room, most_rows, wanted) {
+        match log.look(partition, offset, room, most_rows, wanted) {
             Read::Batches(batches) => Ok(batches),
             Read::Pending(ticket) => {
                 self.wait_for(ticket);
@@ -186,17 +268,6 @@ impl Reading {
             Read::Failed(cause) => Err(Refusal::new(ResponseError::KafkaStorageError, cause)),
         }
     }
-}
-
-fn partition_of(
-    handle: &CoreHandle,
-    core: &Core,
-    topic: &TopicRef,
-    wanted: &FetchPartition,
-) -> Result<PartitionId, NotHere> {
-    let (partition, _) = locate(handle.topology(), core, topic, wanted.index)?;
-    check_leader_epoch(wanted.current_leader_epoch, core.leader_epoch())?;
-    Ok(partition)
 }
 
 impl From<NotHere> for Refusal {

@@ -45,7 +45,7 @@ pub fn with_node_in(dir: &Path, more: &[&str], test: impl FnOnce(&[SocketAddr]) 
         .unwrap();
     let mut node = runtime.block_on(async {
         let settings = settings(dir, more);
-        let directory = DataDirectory::take(dir, Some(2), 2).unwrap();
+        let directory = DataDirectory::take(&[dir.to_owned()], Some(2), 2).unwrap();
         let log = LogConfig {
             segment_bytes: 16 << 20,
             ..LogConfig::default()
@@ -56,7 +56,13 @@ pub fn with_node_in(dir: &Path, more: &[&str], test: impl FnOnce(&[SocketAddr]) 
             allow_buffered: true,
             ..UringOptions::default()
         };
-        let (storage, address) = (Storage { log, uring }, settings.kafka_addr);
+        let (storage, address) = (
+            Storage {
+                logs: vec![log],
+                uring,
+            },
+            settings.kafka_addr,
+        );
         Node::launch(
             settings,
             directory,

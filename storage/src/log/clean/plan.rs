@@ -119,7 +119,10 @@ impl<I: Io> Log<I> {
             lasting_bytes,
             partitions,
             amplification: segment.amplification.unwrap_or(unknown),
-            is_cleanable: !is_damaged && !self.cleaner.unclean.contains(&id),
+            // What another log wrote goes with its partitions' retention.
+            is_cleanable: segment.origin.is_none()
+                && !is_damaged
+                && !self.cleaner.unclean.contains(&id),
         }
     }
 

@@ -1,0 +1,66 @@
+//! What the machines of the old logs remember, split for the new ones. One rule for each
+//! machine; a machine that joins a core gets its rule here.
+//!
+//! | machine | where its state goes |
+//! |---|---|
+//! | partitions, with their producers' windows | each partition to the log that owns it |
+//! | topics | to core 0, every partition with its new log |
+//! | producer ids | to nobody: new logs have new numbers, and these stand in front of their ids |
+
+use ringlog_engine::partitions::{Partitions, ProducerIds};
+use ringlog_engine::topics::{Owners, Topics, spread};
+use ringlog_types::LogId;
+
+use crate::node::machine::checkpoint_of;
+
+/// What a log's machines remember.
+#[derive(Clone, Debug)]
+pub(super) struct Machines {
+    /// Its partitions.
+    pub partitions: Partitions,
+    /// The topics, if the log is core 0's.
+    pub topics: Option<Topics>,
+}
+
+/// The split.
+#[derive(Debug)]
+pub(super) struct Split {
+    /// The topics as they were.
+    pub before: Topics,
+    /// Which new log has each partition.
+    pub owners: Owners,
+    /// The machines' checkpoint for each new log.
+    pub states: Vec<Vec<u8>>,
+}
+
+/// Splits what the machines of the logs `before` remember, for the logs `after`; both by core.
+///
+/// # Panics
+/// When the first log has no topics, or there is no log to split for.
+pub(super) fn split(machines: Vec<Machines>, before: &[LogId], after: &[LogId]) -> Split {
+    let mut topics = None;
+    let mut partitions = Vec::with_capacity(machines.len());
+    for of_log in machines {
+        topics = topics.or(of_log.topics);
+        partitions.push(of_log.partitions);
+    }
+    let topics = topics.expect("core 0's log has the topics");
+    let owners = spread(&topics, before, after);
+    let owner = |partition| {
+        let log = owners.of(partition)?;
+        after.iter().position(|new| *new == log)
+    };
+    let mut moved = topics.clone();
+    moved.reassign(after.to_vec(), &owners);
+    let split = Partitions::split(&partitions, after.len(), owner);
+    let states = split.iter().zip(after).enumerate();
+    let states = states.map(|(core, (partitions, log))| {
+        let topics = (core == 0).then_some(&moved);
+        checkpoint_of(partitions, &ProducerIds::new(*log), topics)
+    });
+    Split {
+        before: topics,
+        states: states.collect(),
+        owners,
+    }
+}
