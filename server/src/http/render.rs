@@ -170,6 +170,16 @@ const LOG_COUNTERS: &[(&str, &str, OfSnapshot)] = &[
         |core| core.log.cleaned_segments,
     ),
     (
+        "ringlog_compaction_passes",
+        "Passes of log compaction over a partition",
+        |core| core.log.compaction_passes,
+    ),
+    (
+        "ringlog_compacted_batches",
+        "Batches of which log compaction left nothing, or not all",
+        |core| core.log.compacted_batches,
+    ),
+    (
         "ringlog_clean_failures",
         "Runs of the cleaner given up because the device failed",
         |core| core.log.clean_failures,

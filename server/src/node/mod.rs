@@ -11,7 +11,7 @@
 //! | `waiters`, `reach` | who waits for the log, and how far it has come |
 //! | `mailbox`, `message`, `inbox`, `outbox` | between cores |
 //! | `control`, `decisions`, `retention` | topics and their configs; old records |
-//! | `cleaner`, `helper` | rewriting old segments; the thread that works beside a core |
+//! | `cleaner`, `compaction`, `helper` | rewriting old segments; the thread that works beside a core |
 //! | `accept`, `metrics`, `step_watch` | connections; what a core counts; how long its steps take |
 //!
 //! Invariant: a core's state is touched by its own thread only, and only by synchronous code
@@ -20,6 +20,7 @@
 pub mod accept;
 pub mod append;
 pub mod cleaner;
+pub mod compaction;
 pub mod control;
 pub mod core;
 pub mod decisions;

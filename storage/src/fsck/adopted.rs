@@ -12,6 +12,7 @@ use super::offsets::{merged, missing};
 use super::progress::Check;
 use super::scan::{Body, Scan};
 use super::sealed;
+use super::survey::Found;
 use crate::format::manifest::{Manifest, RangeRow, SegmentRow};
 
 /// Blocks that should be there and are not.
@@ -28,7 +29,7 @@ pub(super) fn check_segments(check: &mut Check<'_>, manifest: &Manifest) -> Resu
     let mut before: Option<(Sequence, u64)> = None;
     let mut writer = None;
     for row in &manifest.segments {
-        if check.survey.cold.contains_key(&row.segment) {
+        if check.survey.found(row.segment).is_some_and(Found::is_cold) {
             continue; // No part of the chain.
         }
         let Some(found) = check.survey.segments.get(&row.segment) else {

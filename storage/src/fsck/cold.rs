@@ -8,6 +8,7 @@ use super::adopted;
 use super::error::CheckError;
 use super::finding::{Fault, Place, Severity};
 use super::progress::Check;
+use super::survey::Found;
 use crate::format::cold;
 use crate::format::manifest::{Manifest, SegmentRow};
 use crate::format::replaced::Replaced;
@@ -39,6 +40,7 @@ pub(super) fn replace(check: &mut Check<'_>, replaced: &Replaced) -> Result<(), 
         let row = SegmentRow {
             origin: None,
             segment: target.segment,
+            origin: None,
             data_end: target.data_end,
             first_sequence: target.first_sequence,
             last_sequence: target.last_sequence,
@@ -51,12 +53,10 @@ pub(super) fn replace(check: &mut Check<'_>, replaced: &Replaced) -> Result<(), 
 
 /// The cold segments that a checkpoint names, as far as files hold them.
 pub(super) fn check_segments(check: &mut Check<'_>, manifest: &Manifest) -> Result<(), CheckError> {
-    let cold = &check.survey.cold;
-    let mut named = manifest.segments.iter();
-    named.try_for_each(|row| match cold.contains_key(&row.segment) {
-        true => check_segment(check, row),
-        false => Ok(()),
-    })
+    let survey = check.survey;
+    let is_cold = |row: &&SegmentRow| survey.found(row.segment).is_some_and(Found::is_cold);
+    let mut named = manifest.segments.iter().filter(is_cold);
+    named.try_for_each(|row| check_segment(check, row))
 }
 
 /// Checks a cold segment that is the log's.
@@ -71,9 +71,11 @@ fn check_segment(check: &mut Check<'_>, row: &SegmentRow) -> Result<(), CheckErr
         check.missing_where_live(Fault::MissingSegment, place, ranges, detail.to_owned());
         return Ok(());
     };
+    check.add_copied(row.ranges.iter().map(adopted::offsets_of));
     let unit = found.unit as u64;
     let scan = check.scan(row.segment)?;
-    let first = cold::sequence(row.segment, 0);
+    let number = found.header.map_or(row.segment, |header| header.segment);
+    let first = cold::sequence(number, 0);
     let within = scan.blocks.iter().filter(|b| b.position < row.data_end);
     let last = within.map(|block| block.header.sequence).max();
     let own = SegmentRow {

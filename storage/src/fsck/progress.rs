@@ -10,7 +10,7 @@ use super::error::CheckError;
 use super::finding::{
     Fault, Finding, LogCheck, OffsetRange, Place, Role, SegmentCheck, Severity, TornTail,
 };
-use super::offsets::Partitions;
+use super::offsets::{Partitions, merged, missing};
 use super::scan::{Body, EntryFault, Scan, Scanned, Scanner};
 use super::sealed;
 use super::source::Source;
@@ -44,6 +44,8 @@ pub(super) struct Check<'a> {
     findings: Vec<Finding>,
     /// No damage, and not worth a word, where nothing of their offsets is live.
     if_live: Vec<Finding>,
+    /// What cold segments hold: a segment that it came from may be sealed without it.
+    copied: Vec<OffsetRange>,
     scanned: Option<(u64, Rc<Scan>)>,
     /// Positions of the log's own blocks, by segment.
     kept: BTreeMap<u64, BTreeSet<u64>>,
@@ -67,6 +69,7 @@ impl<'a> Check<'a> {
             options,
             findings: survey.findings.clone(),
             if_live: Vec::new(),
+            copied: Vec::new(),
             checkpoint: None,
             scanned: None,
             kept: BTreeMap::new(),
@@ -136,6 +139,11 @@ impl<'a> Check<'a> {
         self.if_live.retain(|finding| {
             finding.fault != Fault::MissingSegment || finding.place.segment != Some(segment)
         });
+    }
+
+    /// A cold segment holds these offsets.
+    pub fn add_copied(&mut self, ranges: impl Iterator<Item = OffsetRange>) {
+        self.copied.extend(ranges);
     }
 
     fn found(&self, segment: u64) -> &'a Found {
@@ -396,6 +404,13 @@ impl<'a> Check<'a> {
 
     pub fn finish(mut self, partitions: Partitions, end: Sequence) -> LogCheck {
         partitions.keep_live(&mut self.findings);
+        let copied = merged(std::mem::take(&mut self.copied));
+        let is_footer = |finding: &&mut Finding| finding.fault == Fault::Footer;
+        for finding in self.if_live.iter_mut().filter(is_footer) {
+            let offsets = std::mem::take(&mut finding.offsets).into_iter();
+            finding.offsets = offsets.flat_map(|range| missing(range, &copied)).collect();
+        }
+        self.if_live.retain(|finding| !finding.offsets.is_empty());
         partitions.keep_live(&mut self.if_live);
         let live = self.if_live.into_iter();
         let live = live.filter(|finding| finding.severity == Severity::Damage);

@@ -155,7 +155,7 @@ impl<I: Io> Log<I> {
             });
             segment.index.partitions = ranges.collect();
             segment.index.resident = false;
-            segment.is_cold = cold.is_some();
+            segment.is_cold = file.is_cold;
             if segment.is_cold {
                 // Whole before anything named it. Without its trailer nobody knows its footer, and
                 // its rows are made again from its blocks when somebody asks.

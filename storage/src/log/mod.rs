@@ -14,7 +14,7 @@
 //! | `clean` | rewriting old segments |
 //! | `checkpoint` | writing the state of everything |
 //! | `import` | a log's partitions given to other logs, and taken in |
-//! | `recovery`, `survey`, `adopt`, `replay`, `lost`, `reopen`, `walk`, `report` | coming back |
+//! | `recovery`, `found`, `survey`, `adopt`, `replay`, `lost`, `reopen`, `walk`, `report` | coming back |
 //!
 //! Invariant: an entry is applied, and its sequence reported durable, only when its block and
 //! every block before it are on stable storage. The first failed write or flush is final: the
@@ -31,6 +31,7 @@ mod cold;
 mod commit;
 mod config;
 mod flush;
+mod found;
 mod frame;
 mod import;
 mod index;
@@ -207,7 +208,7 @@ pub struct Log<I: Io> {
     checkpoint_anchor: Sequence,
     pending_checkpoint: Option<pending::PendingCheckpoint>,
     bytes_since_checkpoint: u64,
-    cleaner: clean::Cleaner,
+    cleaner: clean::cleaner::Cleaner,
 
     // Reading.
     /// Begins at 1: a ticket before it is one that has passed.
@@ -263,7 +264,7 @@ impl<I: Io> Log<I> {
             checkpoint: None,
             checkpoint_anchor_segment: 0,
             checkpoint_anchor: Sequence::NONE,
-            cleaner: clean::Cleaner::new(config.clean_bytes_per_second, now),
+            cleaner: clean::cleaner::Cleaner::new(config.clean_bytes_per_second, now),
             pending_checkpoint: None,
             bytes_since_checkpoint: 0,
             reads_done: 1,

@@ -125,6 +125,10 @@ pub struct Stats {
     pub clean_runs: u64,
     /// Segments replaced by them.
     pub cleaned_segments: u64,
+    /// Passes of log compaction over a partition that came to their end.
+    pub compaction_passes: u64,
+    /// Batches of which log compaction left nothing, or not all.
+    pub compacted_batches: u64,
     /// Runs given up because the device failed.
     pub clean_failures: u64,
     /// A run is under way.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Log;
+pub(super) use super::found::Found;
 use super::index::SegmentIndex;
 use super::report::OpenError;
 use super::segments::{FooterPlace, Segment, Stage};
@@ -17,7 +18,7 @@ use crate::format::origin::Origin;
 use crate::format::segment_header::{CheckpointPointer, SegmentHeader};
 use crate::format::segment_name::slot_of;
 use crate::format::trailer::Trailer;
-use crate::io::{FileId, Io, Op};
+use crate::io::{Io, Op};
 use ringlog_types::{LogId, Sequence};
 
 /// What a log's directory holds.
@@ -51,22 +52,6 @@ impl Survey {
             }
         }
     }
-}
-
-/// A segment file with a valid header.
-#[derive(Debug)]
-pub(super) struct Found {
-    pub name: String,
-    /// Who wrote it; `None`: this log.
-    pub origin: Option<Origin>,
-    pub file: FileId,
-    pub file_bytes: u64,
-    pub key: Key,
-    pub trailer: Option<Trailer>,
-    /// Shorter than its header says, without the trailer that the seal writes before it cuts.
-    pub is_cut_off: bool,
-    /// Header of the block at its start, if valid.
-    pub first_block: Option<BlockHeader>,
 }
 
 impl<I: Io> Log<I> {
@@ -184,6 +169,7 @@ impl<I: Io> Log<I> {
                 is_cut_off: trailer.is_none() && file_bytes < header.segment_bytes,
                 name,
                 origin,
+                is_cold: header.is_cold,
                 file,
                 file_bytes,
                 key,

@@ -13,6 +13,8 @@
 //! | `task`, `lay` | the helper's part: bytes in, bytes out |
 //! | `state`, `targets` | how far a run is |
 //! | `run`, `write` | one run from its first read to its entry |
+//! | `pass`, `compact` | log compaction of a partition |
+//! | `cleaner` | all that is remembered |
 //! | `switch` | what that entry changes, live and in replay |
 //!
 //! Invariant: until the entry is durable the sources are the log's, and a target that no durable
@@ -20,7 +22,10 @@
 //! go once a durable checkpoint knows it. So a crash at any step leaves one of the two whole.
 
 mod budget;
+pub(super) mod cleaner;
+mod compact;
 mod lay;
+mod pass;
 mod plan;
 pub mod policy;
 mod run;
@@ -30,44 +35,6 @@ mod targets;
 mod task;
 mod write;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-
-use super::survey::Found;
-
+pub use pass::Compactable;
 pub use plan::Lasting;
-pub use task::{CleanFault, CleanOutcome, CleanTask};
-
-/// The cleaner of a log.
-#[derive(Debug)]
-pub(super) struct Cleaner {
-    run: Option<state::Run>,
-    budget: budget::Budget,
-    /// Where the next look at the segments begins.
-    looked_to: (ringlog_types::Sequence, u64),
-    /// Sources that were found damaged: left alone until a restart.
-    unclean: BTreeSet<u64>,
-    /// After a failure of the device nothing is cleaned until then.
-    rests_until: Duration,
-    /// Cold segments found at a start, until it is known which of them are the log's.
-    found: BTreeMap<u64, Found>,
-    /// Segments that a checkpoint names, that are gone, and that a later entry replaced.
-    replaced_missing: BTreeSet<u64>,
-    /// Cold segments that an entry names and no file holds.
-    missing: usize,
-}
-
-impl Cleaner {
-    pub fn new(bytes_per_second: u64, now: Duration) -> Cleaner {
-        Cleaner {
-            run: None,
-            budget: budget::Budget::new(bytes_per_second, now),
-            looked_to: Default::default(),
-            unclean: BTreeSet::new(),
-            rests_until: Duration::ZERO,
-            found: BTreeMap::new(),
-            replaced_missing: BTreeSet::new(),
-            missing: 0,
-        }
-    }
-}
+pub use task::{CleanFault, CleanOutcome, CleanTask, Fate, Rewriter};

@@ -30,10 +30,7 @@ impl<I: Io> Log<I> {
     ///
     /// Whether a run was started.
     pub fn plan_cleaning(&mut self, lasting: &dyn Fn(PartitionId) -> Lasting) -> bool {
-        let now = self.submitter.io.monotonic();
-        let cleaner = &self.cleaner;
-        let rests = cleaner.budget.is_off() || now < cleaner.rests_until;
-        if rests || cleaner.run.is_some() || self.failure.is_some() || self.is_closing {
+        if !self.can_clean() {
             return false;
         }
         let candidates = self.look_at_segments(lasting);
@@ -54,6 +51,14 @@ impl<I: Io> Log<I> {
         tracing::debug!(log = %self.id, ?sources, ?reason, "cleaning");
         self.begin_run(Run::new(sources, Moved::All));
         true
+    }
+
+    /// Whether something can be begun now.
+    pub(super) fn can_clean(&self) -> bool {
+        let cleaner = &self.cleaner;
+        let rests = self.submitter.io.monotonic() < cleaner.rests_until;
+        let works = cleaner.run.is_some() || cleaner.pass.is_some();
+        !cleaner.budget.is_off() && !rests && !works && self.failure.is_none() && !self.is_closing
     }
 
     /// The next stretch of sealed segments, in their order.
@@ -114,7 +119,10 @@ impl<I: Io> Log<I> {
             lasting_bytes,
             partitions,
             amplification: segment.amplification.unwrap_or(unknown),
-            is_cleanable: !is_damaged && !self.cleaner.unclean.contains(&id),
+            // What another log wrote goes with its partitions' retention.
+            is_cleanable: segment.origin.is_none()
+                && !is_damaged
+                && !self.cleaner.unclean.contains(&id),
         }
     }
 

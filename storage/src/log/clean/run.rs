@@ -11,7 +11,7 @@ use ringlog_types::{Offset, PartitionId, Sequence};
 use super::lay::{Blank, Shape};
 use super::state::{Run, State};
 use super::targets::{Targets, Written};
-use super::task::{CleanFault, CleanOutcome, CleanTask, Done, Source};
+use super::task::{CleanFault, CleanOutcome, CleanTask, Done, Gathered, Source};
 use crate::format::replaced::Replaced;
 use crate::io::{Completion, Io, Op};
 use crate::log::urgency::Urgency;
@@ -54,21 +54,26 @@ impl<I: Io> Log<I> {
             Ok(Done::Gathered(gathered)) if source + 1 < run.sources.len() => {
                 run.state = State::Read(source + 1, gathered, Vec::new());
             }
-            Ok(Done::Gathered(gathered)) => {
-                let blanks = self.blanks();
-                let shape = Shape {
-                    segment_bytes: self.config.segment_bytes,
-                    unit: self.unit,
-                    epoch: self.epoch,
-                    wall_ms: self.submitter.io.wall_ms(),
-                };
-                if let Some(run) = &mut self.cleaner.run {
-                    let task = CleanTask::lay(gathered, shape, blanks);
-                    run.state = State::Task(run.sources.len(), task);
-                }
-            }
+            Ok(Done::Gathered(gathered)) => self.lay_out(gathered),
+            Ok(Done::Noted(rewriter, full)) => self.noted(rewriter, full),
+            Ok(Done::Rewritten(rewriting)) => self.rewritten(rewriting),
             Ok(Done::Laid(laid)) => run.state = State::Write(Box::new(Targets::new(laid))),
             Err(fault) => self.leave_alone(source, &fault),
+        }
+    }
+
+    /// Has the helper lay out what is to be written.
+    pub(super) fn lay_out(&mut self, gathered: Gathered) {
+        let blanks = self.blanks();
+        let shape = Shape {
+            segment_bytes: self.config.segment_bytes,
+            unit: self.unit,
+            epoch: self.epoch,
+            wall_ms: self.submitter.io.wall_ms(),
+        };
+        if let Some(run) = &mut self.cleaner.run {
+            let task = CleanTask::lay(gathered, shape, blanks);
+            run.state = State::Task(run.sources.len(), task);
         }
     }
 
@@ -102,6 +107,7 @@ impl<I: Io> Log<I> {
             self.cleaner.unclean.insert(segment);
         } else {
             tracing::warn!(log = %self.id, %fault, "a run of the cleaner is given up");
+            self.cleaner.pass = None;
         }
         self.end_run();
     }
@@ -140,7 +146,7 @@ impl<I: Io> Log<I> {
         };
         // Made anew before they are used again.
         self.segments.short.extend(written);
-        self.stats.cleaning = false;
+        self.stats.cleaning = self.cleaner.pass.is_some();
         self.release_dead_segments();
         Some(run)
     }
@@ -150,13 +156,20 @@ impl<I: Io> Log<I> {
         tracing::warn!(log = %self.id, cause, "a run of the cleaner is given up; again in a minute");
         self.cleaner.rests_until = self.submitter.io.monotonic() + REST;
         self.stats.clean_failures += 1;
+        self.cleaner.pass = None;
         self.end_run();
     }
 
     /// The next operation of the run, as far as the budget goes. After the producers' own.
     pub(in crate::log) fn clean_step(&mut self) {
-        let Some(run) = &self.cleaner.run else { return };
-        if run.waits || self.is_closing {
+        if self.is_closing {
+            return;
+        }
+        let Some(run) = &self.cleaner.run else {
+            self.pass_step();
+            return;
+        };
+        if run.waits {
             return;
         }
         match &run.state {
@@ -166,6 +179,7 @@ impl<I: Io> Log<I> {
             }
             State::Write(_) => self.write_targets(),
             State::Switch(_) => self.append_switch(),
+            State::Scan => self.pass_step(),
             State::Task(..) | State::Helping(_) | State::Switching(..) | State::Over => {}
         }
     }
@@ -179,10 +193,16 @@ impl<I: Io> Log<I> {
 
     /// When the run wants to go on though nothing happens.
     pub(in crate::log) fn clean_deadline(&self) -> Option<Duration> {
-        let run = self.cleaner.run.as_ref()?;
+        let Some(run) = &self.cleaner.run else {
+            return self
+                .cleaner
+                .pass
+                .as_ref()
+                .map(|_| self.cleaner.budget.wait());
+        };
         let moves = matches!(
             run.state,
-            State::Read(..) | State::Write(_) | State::Switch(_)
+            State::Read(..) | State::Write(_) | State::Switch(_) | State::Scan
         );
         (moves && !run.waits).then(|| self.cleaner.budget.wait())
     }

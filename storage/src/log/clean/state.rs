@@ -32,6 +32,8 @@ pub(super) enum State {
     Switch(Vec<Written>),
     /// The entry is on its way.
     Switching(Sequence, Vec<Written>),
+    /// A partition is read to be compacted.
+    Scan,
     /// Nothing any more.
     Over,
 }

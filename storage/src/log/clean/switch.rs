@@ -15,10 +15,10 @@ use crate::buffer::Buf;
 use crate::format::replaced::{Moved, Replaced, Target};
 use crate::io::Io;
 use crate::log::Log;
+use crate::log::found::Found;
 use crate::log::index::{SegmentIndex, SegmentRange};
 use crate::log::report::RecoveryReport;
 use crate::log::segments::{FooterPlace, Segment, Stage};
-use crate::log::survey::Found;
 
 impl<I: Io> Log<I> {
     /// The entry was committed.
@@ -78,6 +78,11 @@ impl<I: Io> Log<I> {
         }
         for source in &replaced.sources {
             self.leave(*source, &replaced.moved);
+        }
+        if let Moved::Partitions(moved) = &replaced.moved {
+            for (partition, to) in moved {
+                self.set_compacted(*partition, *to);
+            }
         }
         for (target, segment) in targets {
             for range in &target.ranges {
@@ -215,6 +220,7 @@ fn segment_of(written: Written, segment_bytes: u64) -> Segment {
         reads: 0,
         prewritten_to: file.prewritten_to,
         recycled: file.recycled,
+        origin: None,
         is_cold: true,
         was_source: false,
         emptied: None,

@@ -2,17 +2,21 @@
 //! than a core can spare. A task owns all it needs and says all it found; it reads no file and no
 //! clock, so that it runs on another thread as well as in place.
 //!
+//! Log compaction asks a [`Rewriter`] what stays of a partition's batches: of batches the log knows
+//! no more than the header.
+//!
 //! Invariant: only entries whose every checksum holds are copied, and of a partition either all
 //! that lives in the source or nothing.
 
 use std::collections::{BTreeMap, HashMap};
 
+use ringlog_types::batch::BatchHeader;
 use ringlog_types::{Offset, PartitionId};
 
 use super::lay::{Blank, Laid, Layer, Shape};
 use crate::format::block::{self, BlockFault, Layout};
 use crate::format::checksum::{Key, payload_checksum};
-use crate::format::entry_header::EntryMeta;
+use crate::format::entry_header::{EntryKind, EntryMeta};
 use crate::format::footer::{self, BlockRef};
 
 /// Why a source is left as it is.
@@ -69,8 +73,52 @@ pub(super) struct Gathered {
     entries: BTreeMap<PartitionId, Vec<(EntryMeta, Vec<u8>)>>,
 }
 
+/// What log compaction does with a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays as it is.
+    Same,
+    /// Nothing of it stays.
+    Nothing,
+    /// This stands in its place, with the same offsets.
+    Batch(Vec<u8>),
+}
+
+/// Decides what log compaction leaves of a partition: two passes over its batches, oldest first.
+pub trait Rewriter: std::fmt::Debug + Send {
+    /// Learns what a batch holds. `false`: there is no room to learn more; batches from this one
+    /// on stay as they are.
+    fn note(&mut self, batch: &[u8]) -> bool;
+
+    /// What stays of a batch.
+    fn rewrite(&self, batch: &[u8]) -> Fate;
+}
+
+/// A partition's batches on their way through a rewriter.
+#[derive(Debug)]
+pub(super) struct Rewriting {
+    pub rewriter: Box<dyn Rewriter>,
+    pub partition: PartitionId,
+    /// Batches, one behind the other.
+    pub bytes: Vec<u8>,
+    /// Up to here what stays is in `gathered`.
+    pub next: Offset,
+    /// Batches from here on stay as they are.
+    pub noted_to: Offset,
+    /// The partition's last offset: its batch stays as it is, so that there is always one.
+    pub last: Offset,
+    pub gathered: Gathered,
+    /// Whether anything does not stay as it is.
+    pub changed: bool,
+    /// Batches of which nothing stays, and others of which something does not.
+    pub removed: u64,
+    pub rewritten: u64,
+}
+
 #[derive(Debug)]
 enum Kind {
+    Note(Box<dyn Rewriter>, Vec<u8>),
+    Rewrite(Box<Rewriting>),
     Gather(Gathered, Box<Source>),
     Lay(Gathered, Shape, Vec<Blank>),
 }
@@ -91,6 +139,9 @@ pub struct CleanOutcome {
 pub(super) enum Done {
     Gathered(Gathered),
     Laid(Vec<Laid>),
+    /// The rewriter, and the offset of the batch for which it had no room.
+    Noted(Box<dyn Rewriter>, Option<Offset>),
+    Rewritten(Box<Rewriting>),
 }
 
 impl CleanTask {
@@ -104,6 +155,16 @@ impl CleanTask {
         CleanTask { kind }
     }
 
+    pub(super) fn note(rewriter: Box<dyn Rewriter>, batches: Vec<u8>) -> CleanTask {
+        let kind = Kind::Note(rewriter, batches);
+        CleanTask { kind }
+    }
+
+    pub(super) fn rewrite(rewriting: Box<Rewriting>) -> CleanTask {
+        let kind = Kind::Rewrite(rewriting);
+        CleanTask { kind }
+    }
+
     /// Does it. One XXH3 over every live byte, and a copy.
     #[must_use]
     pub fn run(self) -> CleanOutcome {
@@ -111,9 +172,99 @@ impl CleanTask {
             Kind::Gather(mut gathered, source) => {
                 gathered.add(&source).map(|()| Done::Gathered(gathered))
             }
+            Kind::Note(mut rewriter, bytes) => {
+                let mut batches = Batches(&bytes);
+                let full = batches.find(|(_, batch)| !rewriter.note(batch));
+                let full = full.map(|(header, _)| offset(&header));
+                Ok(Done::Noted(rewriter, full))
+            }
+            Kind::Rewrite(mut rewriting) => {
+                rewriting.run();
+                Ok(Done::Rewritten(rewriting))
+            }
             Kind::Lay(gathered, shape, blanks) => gathered.lay(shape, blanks).map(Done::Laid),
         };
         CleanOutcome { outcome }
+    }
+}
+
+/// The batches in bytes where they lie one behind the other.
+struct Batches<'a>(&'a [u8]);
+
+impl<'a> Iterator for Batches<'a> {
+    type Item = (BatchHeader, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let header = BatchHeader::parse(self.0).ok()?;
+        let (batch, rest) = self.0.split_at_checked(header.total_bytes())?;
+        self.0 = rest;
+        Some((header, batch))
+    }
+}
+
+/// A batch's base offset, which the log gave it.
+fn offset(header: &BatchHeader) -> Offset {
+    Offset(u64::try_from(header.base_offset).unwrap_or(0))
+}
+
+impl Rewriting {
+    fn run(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        for (header, batch) in Batches(&bytes) {
+            let base = offset(&header);
+            let end = base.plus(u64::from(header.offsets()));
+            let fate = if base >= self.noted_to || end > self.last {
+                Fate::Same
+            } else {
+                self.rewriter.rewrite(batch)
+            };
+            if fate == Fate::Nothing {
+                self.changed = true;
+                self.removed += 1;
+                continue; // A gap, up to what comes next.
+            }
+            self.gap_to(base);
+            let (batch, header) = match &fate {
+                Fate::Batch(bytes) => {
+                    self.changed = true;
+                    self.rewritten += 1;
+                    (&bytes[..], BatchHeader::parse(bytes).unwrap_or(header))
+                }
+                _ => (batch, header),
+            };
+            let meta = EntryMeta {
+                partition: self.partition,
+                kind: EntryKind::Records,
+                machine: 0,
+                base_offset: base,
+                count: header.offsets(),
+                max_timestamp: header.max_timestamp,
+            };
+            self.push(meta, batch.to_vec());
+            self.next = end;
+        }
+    }
+
+    /// Accounts for the offsets before `to` that no batch has any more.
+    pub fn gap_to(&mut self, to: Offset) {
+        while self.next < to {
+            let count = u32::try_from(to.0 - self.next.0).unwrap_or(u32::MAX);
+            let meta = EntryMeta {
+                partition: self.partition,
+                kind: EntryKind::Removed,
+                machine: 0,
+                base_offset: self.next,
+                count,
+                max_timestamp: -1,
+            };
+            self.next = meta.end_offset();
+            self.push(meta, Vec::new());
+        }
+    }
+
+    fn push(&mut self, meta: EntryMeta, payload: Vec<u8>) {
+        let entries = self.gathered.entries.entry(self.partition).or_default();
+        entries.push((meta, payload));
     }
 }
 
