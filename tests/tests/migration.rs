@@ -317,7 +317,7 @@ fn segments_that_came_along_go_when_their_records_do() -> Result<()> {
 
 #[test]
 fn thousands_of_partitions_move_at_a_start() -> Result<()> {
-    const PARTITIONS: i32 = 4_000;
+    const PARTITIONS: i32 = 1_500;
     let mut node = Node::with(options(1))?;
     let mut client = Connection::open(node.kafka(0))?;
     client.create_topic("many", PARTITIONS, &[])?;
