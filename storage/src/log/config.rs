@@ -50,6 +50,11 @@ pub struct LogConfig {
     pub reserve_bytes: u64,
     /// Rows of the index kept in memory for sealed segments; older ones are read from footers.
     pub index_rows: usize,
+    /// Sealed segments are read in the background, to find rot before readers do, at most at this
+    /// rate. 0: not at all.
+    pub scrub_bytes_per_second: u64,
+    /// From the beginning of one pass over all segments to that of the next.
+    pub scrub_every: Duration,
     /// A mistake to make, for the simulator to find.
     #[doc(hidden)]
     pub seeded_bug: Option<SeededBug>,
@@ -74,6 +79,8 @@ impl Default for LogConfig {
             idle_mark_after: Duration::from_millis(50),
             reserve_bytes: 16 << 20,
             index_rows: 64 << 10,
+            scrub_bytes_per_second: 0,
+            scrub_every: Duration::from_secs(7 * 24 * 60 * 60),
             seeded_bug: None,
         }
     }

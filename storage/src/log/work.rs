@@ -35,6 +35,8 @@ pub(super) enum Work {
     FooterRead(u64),
     /// A piece of a segment whose footer is damaged.
     Rescan(u64),
+    /// A piece of a sealed segment, to see whether it is still what was written.
+    Scrub,
     /// Housekeeping whose failure costs nothing but space: said in the log, then forgotten.
     Housekeeping(&'static str),
 }
