@@ -40,7 +40,6 @@ pub(super) fn replace(check: &mut Check<'_>, replaced: &Replaced) -> Result<(), 
         let row = SegmentRow {
             origin: None,
             segment: target.segment,
-            origin: None,
             data_end: target.data_end,
             first_sequence: target.first_sequence,
             last_sequence: target.last_sequence,

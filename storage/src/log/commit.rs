@@ -548,6 +548,7 @@ impl<I: Io> Log<I> {
             self.mark_when_idle();
         }
         self.take_arrived();
+        self.scrub();
         before != state(self)
     }
 
@@ -576,6 +577,7 @@ impl<I: Io> Log<I> {
             Work::FooterRead(segment) => self.footer_read(segment, completion),
             Work::Rescan(segment) => self.rescanned(segment, completion),
             Work::Clean => self.cleaned(completion),
+            Work::Scrub => self.scrubbed(completion),
             Work::Housekeeping(what) => {
                 if let Err(error) = completion.result {
                     tracing::warn!(log = %self.id, %error, "{what} failed");
@@ -693,7 +695,11 @@ impl<I: Io> Log<I> {
         let retry = self.segments.is_stuck().then_some(SPACE_RETRY);
         let flush = self.flush_due().filter(|_| !self.flush_in_flight);
         let clean = self.clean_deadline();
-        [mark, retry, flush, clean].into_iter().flatten().min()
+        let scrub = self.scrub_deadline(now);
+        [mark, retry, flush, clean, scrub]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

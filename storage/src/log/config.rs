@@ -58,6 +58,11 @@ pub struct LogConfig {
     /// A segment of which a reader of one partition reads so many bytes for each it wants, or
     /// more, is worth cleaning.
     pub clean_amplification: f64,
+    /// Sealed segments are read in the background, to find rot before readers do, at most at this
+    /// rate. 0: not at all.
+    pub scrub_bytes_per_second: u64,
+    /// From the beginning of one pass over all segments to that of the next.
+    pub scrub_every: Duration,
     /// A mistake to make, for the simulator to find.
     #[doc(hidden)]
     pub seeded_bug: Option<SeededBug>,
@@ -85,6 +90,8 @@ impl Default for LogConfig {
             clean_bytes_per_second: 32 << 20,
             clean_live_share: 0.5,
             clean_amplification: 4.0,
+            scrub_bytes_per_second: 0,
+            scrub_every: Duration::from_secs(7 * 24 * 60 * 60),
             seeded_bug: None,
         }
     }

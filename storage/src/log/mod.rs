@@ -8,6 +8,7 @@
 //! | `flush`, `urgency` | blocks that are written plain, and their flush |
 //! | `segments` | segment files and their pool |
 //! | `index`, `cache`, `read`, `wanted`, `cold`, `piece`, `rescan` | finding and reading |
+//! | `scrub` | looking for damage before readers do |
 //! | `apply` | what a durable block changes |
 //! | `seal` | footers, trailers, closing |
 //! | `retention` | where a partition starts by its limits |
@@ -45,6 +46,7 @@ mod replay;
 mod report;
 mod rescan;
 mod retention;
+mod scrub;
 mod seal;
 mod seeded_bug;
 mod segments;
@@ -218,6 +220,7 @@ pub struct Log<I: Io> {
     rescans: HashMap<u64, pending::Rescan>,
     footers: VecDeque<(u64, Rc<index::Footer>)>,
     read_failures: HashMap<(u64, u64), String>,
+    scrub: scrub::Scrub,
 }
 
 impl<I: Io> Log<I> {
@@ -273,6 +276,7 @@ impl<I: Io> Log<I> {
             rescans: HashMap::new(),
             footers: VecDeque::new(),
             read_failures: HashMap::new(),
+            scrub: scrub::Scrub::default(),
             config,
         }
     }

@@ -180,7 +180,7 @@ impl<I: Io> Log<I> {
     }
 
     /// A segment's footer from memory, or the answer that it is being read.
-    fn footer(&mut self, segment: u64) -> Result<Rc<Footer>, Read> {
+    pub(super) fn footer(&mut self, segment: u64) -> Result<Rc<Footer>, Read> {
         if let Some((_, footer)) = self.footers.iter().find(|(id, _)| *id == segment) {
             return Ok(Rc::clone(footer));
         }
@@ -368,7 +368,7 @@ impl<I: Io> Log<I> {
 
     /// A block that was durable is not there: all it held is damage, unless only the footer
     /// sent us here and the block stands elsewhere in its segment.
-    fn name_unreadable(&mut self, segment: u64, position: u64, fault: &str) {
+    pub(super) fn name_unreadable(&mut self, segment: u64, position: u64, fault: &str) {
         if !self.segments.live[&segment].index.resident && !self.rescans.contains_key(&segment) {
             let rows = self.footers.iter().position(|(id, _)| *id == segment);
             if rows.is_some_and(|at| !self.footers[at].1.is_rebuilt()) {
@@ -386,7 +386,7 @@ impl<I: Io> Log<I> {
     }
 
     /// Remembers as damaged what `lost` says of the rows of a block.
-    fn add_read_damage(
+    pub(super) fn add_read_damage(
         &mut self,
         segment: u64,
         position: u64,

@@ -103,6 +103,12 @@ pub struct Stats {
     pub cache_misses: u64,
     /// Bytes read for readers.
     pub cold_read_bytes: u64,
+    /// Bytes of sealed segments read to look for damage.
+    pub scrubbed_bytes: u64,
+    /// Damaged headers, tables, payloads, footers and trailers found by it.
+    pub scrub_damage: u64,
+    /// Times that all segments were looked at.
+    pub scrub_passes: u64,
     /// Checkpoints made durable.
     pub checkpoints: u64,
     /// Segments sealed.

@@ -179,6 +179,11 @@ impl Rig {
         let _ = log.append(&[(meta, &[])]);
     }
 
+    /// The simulated time.
+    pub fn now(&self, log: &Log<SimIo>) -> Duration {
+        log.io().monotonic()
+    }
+
     /// Lets the log work for a while.
     pub fn turn(&mut self, log: &mut Log<SimIo>) {
         log.submit();

@@ -220,7 +220,6 @@ fn segment_of(written: Written, segment_bytes: u64) -> Segment {
         reads: 0,
         prewritten_to: file.prewritten_to,
         recycled: file.recycled,
-        origin: None,
         is_cold: true,
         was_source: false,
         emptied: None,
