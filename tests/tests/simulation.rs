@@ -1,6 +1,6 @@
 //! The storage engine on a simulated disk, under fixed seeds. More of them: the `sim` program.
 
-use ringlog_storage::io::sim::Faults;
+use ringlog_storage::io::sim::{Faults, Injection};
 use ringlog_storage::log::SeededBug;
 use ringlog_tests::sim::machines::{Lived, Mistake, run_machines};
 use ringlog_tests::sim::{Failure, Outcome, Settings, mix_histories, run};
@@ -12,6 +12,7 @@ fn settings(faults: Faults, bug: Option<SeededBug>) -> Settings {
         faults,
         cleaning: false,
         bug,
+        scrub: false,
         trace: false,
     }
 }
@@ -63,6 +64,12 @@ fn everything_at_once_is_survived_or_named() {
         total.corruptions > 100 && total.closed_by_failure > 20,
         "hardly anything went wrong: {total:?}"
     );
+    let kinds = Injection::KINDS.iter().zip(total.injected);
+    let never: Vec<&str> = kinds
+        .filter(|(_, count)| *count == 0)
+        .map(|(kind, _)| *kind)
+        .collect();
+    assert!(never.is_empty(), "never injected: {never:?}");
 }
 
 /// Each of these seeds found a defect when it was first run: 4 and 5, a block that cannot be read was
@@ -230,4 +237,24 @@ fn mistakes_of_a_node_with_its_machines_are_caught() {
         };
         println!("{name} is caught at seed {seed}: {what}");
     }
+}
+
+/// Scrubbing reads all the time in these runs, and names nothing but what is corrupted.
+#[test]
+fn scrubbing_under_silent_corruption_names_only_what_is_corrupted() {
+    let settings = Settings {
+        scrub: true,
+        ..settings(Settings::silent_corruption(), None)
+    };
+    let mut total = Outcome::default();
+    for seed in 0..60 {
+        match run(seed, &settings) {
+            Ok(outcome) => total.add(&outcome),
+            Err(broken) => panic!("{broken}"),
+        }
+    }
+    assert!(
+        total.scrubbed_bytes > 100 << 20 && total.scrub_damage > 20,
+        "hardly anything was scrubbed: {total:?}"
+    );
 }

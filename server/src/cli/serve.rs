@@ -177,6 +177,7 @@ fn kafka_connection(
 fn storage(settings: &Settings, directory: &DataDirectory) -> anyhow::Result<Storage> {
     let mut common = LogConfig {
         segment_bytes: settings.segment_bytes,
+        scrub_bytes_per_second: settings.scrub_bytes_per_second,
         pool_segments: settings.pool_segments,
         cache_bytes: settings.cache_bytes,
         clean_bytes_per_second: settings.clean_bytes_per_second,
