@@ -13,7 +13,7 @@ const RECORDS: u32 = 1000;
 fn batch(codec: Compression, base: u64, keys: impl Iterator<Item = u32>) -> Vec<u8> {
     let mut builder = Builder::new();
     for key in keys {
-        let value: Vec<u8> = (0..100).map(|n: u32| (n * key >> 3) as u8).collect();
+        let value: Vec<u8> = (0..100).map(|n: u32| ((n * key) >> 3) as u8).collect();
         builder = builder.push(1_000, Some(&key.to_be_bytes()), Some(&value), &[]);
     }
     let packed = |plain: &[u8]| compress(codec, plain).expect("records can be compressed");
