@@ -5,6 +5,14 @@ use ringlog_storage::log::SeededBug;
 use ringlog_tests::sim::machines::{Lived, Mistake, run_machines};
 use ringlog_tests::sim::{Failure, Outcome, Settings, mix_histories, run};
 
+/// With the cleaner at work, all that a run without it does stays the same.
+fn with_cleaner(faults: Faults, bug: Option<SeededBug>) -> Settings {
+    Settings {
+        cleaning: true,
+        ..settings(faults, bug)
+    }
+}
+
 fn settings(faults: Faults, bug: Option<SeededBug>) -> Settings {
     Settings {
         lives: 8,
@@ -257,4 +265,29 @@ fn scrubbing_under_silent_corruption_names_only_what_is_corrupted() {
         total.scrubbed_bytes > 100 << 20 && total.scrub_damage > 20,
         "hardly anything was scrubbed: {total:?}"
     );
+}
+
+#[test]
+fn segments_are_cleaned_under_power_cuts_and_failures_and_nothing_is_lost() {
+    for faults in [Faults::power_cuts_only(), Settings::failing_disk()] {
+        let settings = with_cleaner(faults, None);
+        let mut total = Outcome::default();
+        for seed in 0..50 {
+            match run(seed, &settings) {
+                Ok(outcome) => total.add(&outcome),
+                Err(broken) => panic!("{broken}"),
+            }
+        }
+        println!("{total:?}");
+        assert!(total.cleaned > 3, "hardly anything was cleaned: {total:?}");
+    }
+}
+
+#[test]
+fn freeing_what_was_cleaned_too_early_is_caught() {
+    let bug = Some(SeededBug::CleanFreesEarly);
+    let settings = with_cleaner(Faults::power_cuts_only(), bug);
+    let failure = (0..60).find_map(|seed| run(seed, &settings).err());
+    let Failure { seed, what, .. } = failure.expect("it is caught within 60 seeds");
+    println!("caught at seed {seed}: {what}");
 }

@@ -184,7 +184,7 @@ fn storage(settings: &Settings, directory: &DataDirectory) -> anyhow::Result<Sto
         ..LogConfig::default()
     };
     // Segments that a checkpoint lies behind can be let go, cleaned and compacted.
-    log.checkpoint_bytes = log.checkpoint_bytes.min(4 * settings.segment_bytes);
+    common.checkpoint_bytes = common.checkpoint_bytes.min(4 * settings.segment_bytes);
     // What waits for the disk and what readers ask for share the core's memory with requests.
     common.pending_bytes = common.pending_bytes.min(settings.memory_per_core_bytes / 4);
     common.cold_cache_bytes = common
