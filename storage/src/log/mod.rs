@@ -7,7 +7,7 @@
 //! | `commit` | from append to durable: the pipeline and its rule |
 //! | `flush`, `urgency` | blocks that are written plain, and their flush |
 //! | `segments` | segment files and their pool |
-//! | `index`, `cache`, `read`, `wanted`, `cold`, `piece`, `rescan` | finding and reading |
+//! | `index`, `cache`, `read`, `wanted`, `cold`, `under_way`, `piece`, `rescan` | finding and reading |
 //! | `scrub` | looking for damage before readers do |
 //! | `apply` | what a durable block changes |
 //! | `seal` | footers, trailers, closing |
@@ -52,6 +52,7 @@ mod seeded_bug;
 mod segments;
 mod stats;
 mod survey;
+mod under_way;
 mod urgency;
 mod walk;
 mod wanted;
@@ -215,7 +216,7 @@ pub struct Log<I: Io> {
     // Reading.
     /// Begins at 1: a ticket before it is one that has passed.
     reads_done: u64,
-    cold_reads: cold::ColdReads,
+    cold_reads: under_way::ColdReads,
     footer_reads: HashMap<u64, ()>,
     rescans: HashMap<u64, pending::Rescan>,
     footers: VecDeque<(u64, Rc<index::Footer>)>,
@@ -271,7 +272,7 @@ impl<I: Io> Log<I> {
             pending_checkpoint: None,
             bytes_since_checkpoint: 0,
             reads_done: 1,
-            cold_reads: cold::ColdReads::default(),
+            cold_reads: under_way::ColdReads::default(),
             footer_reads: HashMap::new(),
             rescans: HashMap::new(),
             footers: VecDeque::new(),
