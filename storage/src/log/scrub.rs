@@ -465,7 +465,7 @@ impl Payloads {
             if part.len() < left {
                 // A file that ends here holds no more: nothing would ever come.
                 if part.is_empty() {
-                    return Some(self.ended(true)?);
+                    return self.ended(true);
                 }
                 return None;
             }

@@ -83,7 +83,7 @@ impl Settings {
         Faults {
             short_write: 0.0005,
             write_error: 0.0005,
-            flush_error: 0.0005,
+            flush_error: 0.005,
             read_error: 0.0005,
             disk_full: 0.002,
             stuck: 0.0002,
@@ -309,6 +309,7 @@ impl Run<'_> {
         let injected = self.disk.injected().len();
         let mut witness = Witness::default();
         let io = Watch::new(self.disk.io(), Rc::clone(&self.work.seen));
+        self.work.seen.borrow_mut().opening();
         let opened = Log::open(io, LogId(0), self.config.clone(), &mut witness);
         self.work.note_corruption();
         let (mut log, report) = match opened {
