@@ -47,6 +47,7 @@ mod report;
 mod rescan;
 mod retention;
 mod scrub;
+mod scrub_state;
 mod seal;
 mod seeded_bug;
 mod segments;
@@ -221,7 +222,7 @@ pub struct Log<I: Io> {
     rescans: HashMap<u64, pending::Rescan>,
     footers: VecDeque<(u64, Rc<index::Footer>)>,
     read_failures: HashMap<(u64, u64), String>,
-    scrub: scrub::Scrub,
+    scrub: scrub_state::Scrub,
 }
 
 impl<I: Io> Log<I> {
@@ -277,7 +278,7 @@ impl<I: Io> Log<I> {
             rescans: HashMap::new(),
             footers: VecDeque::new(),
             read_failures: HashMap::new(),
-            scrub: scrub::Scrub::default(),
+            scrub: scrub_state::Scrub::default(),
             config,
         }
     }
