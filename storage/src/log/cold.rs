@@ -146,11 +146,14 @@ impl<I: Io> Log<I> {
         }
     }
 
+    /// Whether a reader that looks again finds it, waits for it, or is told that it cannot be read.
     fn is_on_its_way(&self, wanted: &Wanted) -> bool {
-        let cached = self
-            .cache
-            .find(wanted.segment, wanted.position, wanted.partition);
-        cached.is_some() || self.cold_reads.has(wanted)
+        let (segment, position) = (wanted.segment, wanted.position);
+        self.cache
+            .find(segment, position, wanted.partition)
+            .is_some()
+            || self.cold_reads.has(wanted)
+            || self.read_failures.contains_key(&(segment, position))
     }
 
     /// Whether so many bytes more may be under way; one read always may.
