@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `builder` | the block that gathers |
+//! | `append` | taking entries |
 //! | `commit` | from append to durable: the pipeline and its rule |
 //! | `flush`, `urgency` | blocks that are written plain, and their flush |
 //! | `segments` | segment files and their pool |
@@ -22,6 +23,7 @@
 //! log closes and says so.
 
 mod adopt;
+mod append;
 mod apply;
 mod block;
 mod builder;
