@@ -3,9 +3,9 @@
 //! Recent segments keep a row for each block and partition; older ones only what a partition
 //! spans, and their footers are read again when somebody asks.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use ringlog_types::{Offset, PartitionId};
+use ringlog_types::{NumberMap, Offset, PartitionId};
 
 use crate::format::footer::{self, BlockRef};
 
@@ -214,7 +214,7 @@ impl PartitionState {
 }
 
 /// All partitions of a log.
-pub(super) type Partitions = HashMap<PartitionId, PartitionState>;
+pub(super) type Partitions = NumberMap<PartitionId, PartitionState>;
 
 #[cfg(test)]
 mod tests {

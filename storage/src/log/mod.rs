@@ -265,7 +265,7 @@ impl<I: Io> Log<I> {
             gaps: Vec::new(),
             lost_entries: Vec::new(),
             lost_blocks: Vec::new(),
-            partitions: HashMap::new(),
+            partitions: index::Partitions::default(),
             resident_rows: 0,
             cache: cache::Cache::new(config.cache_bytes, config.cold_cache_bytes),
             checkpoint: None,

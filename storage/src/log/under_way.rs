@@ -3,9 +3,9 @@
 //! Invariant: what is under way is counted at the most it takes in the cache, so that within the
 //! budget nothing that was asked for pushes out something else that was.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use ringlog_types::PartitionId;
+use ringlog_types::{NumberSet, PartitionId};
 
 use super::wanted::Wanted;
 use super::work::Work;
@@ -28,9 +28,9 @@ pub(super) fn most_piece_bytes(wanted: &Wanted) -> u64 {
 pub(super) struct ColdReads {
     /// End by segment and start.
     ranges: BTreeMap<(u64, u64), u64>,
-    pieces: HashSet<(u64, u64, PartitionId)>,
+    pieces: NumberSet<(u64, u64, PartitionId)>,
     /// Blocks of which a piece could not be had: segments and positions.
-    whole: HashSet<(u64, u64)>,
+    whole: NumberSet<(u64, u64)>,
     /// Bytes of what is under way; of a piece, the most it may come to.
     pub bytes: u64,
     /// Came back, and is not looked at yet.

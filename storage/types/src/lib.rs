@@ -5,5 +5,7 @@
 
 pub mod batch;
 pub mod ids;
+mod number_hash;
 
 pub use ids::{CoreId, LogId, Offset, PartitionId, Sequence, TopicNumber};
+pub use number_hash::{NumberHash, NumberMap, NumberSet};

@@ -7,7 +7,7 @@
 use ringlog_types::batch::BatchHeader;
 use ringlog_types::{Offset, PartitionId};
 
-use crate::number_hash::NumberMap;
+use ringlog_types::NumberMap;
 
 use super::checkpoint;
 use super::error::{InvalidRecord, ProduceError};

@@ -9,7 +9,7 @@ use ringlog_types::batch::BatchHeader;
 use ringlog_types::{Offset, PartitionId};
 
 use crate::limits;
-use crate::number_hash::NumberMap;
+use ringlog_types::NumberMap;
 
 use super::idle_order::{IdleOrder, Links};
 use super::window::Window;
