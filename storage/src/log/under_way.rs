@@ -12,10 +12,16 @@ use super::work::Work;
 use crate::io::Completion;
 
 /// Blocks up to this length are read whole: three small reads cost more.
-const WHOLE_BYTES: u64 = 64 << 10;
+const WHOLE_BYTES: u64 = 32 << 10;
 
 /// A block is read in pieces when it holds this many times what is wanted of it.
 const SHARE: u64 = 8;
+
+/// Or this many times what few partitions want: then there are few reads.
+const SHARE_OF_FEW: u64 = 3;
+
+/// That many.
+const FEW_PARTITIONS: usize = 2;
 
 /// The most that the payloads of a piece, and what lies between them, may span: where they lie
 /// further apart the block is read whole.
@@ -49,8 +55,16 @@ impl ColdReads {
         self.whole.insert((wanted.segment, wanted.position));
     }
 
-    pub fn is_piecewise(&self, first: &Wanted, payload_bytes: u64) -> bool {
-        let is_small = payload_bytes * SHARE <= first.block_bytes;
+    /// Whether a block is read in pieces: `block` is what is wanted of it, by partition.
+    pub fn is_piecewise(&self, block: &[Wanted]) -> bool {
+        let first = &block[0];
+        let payload_bytes: u64 = block.iter().map(|one| one.payload_bytes).sum();
+        let share = if block.len() <= FEW_PARTITIONS {
+            SHARE_OF_FEW
+        } else {
+            SHARE
+        };
+        let is_small = payload_bytes * share <= first.block_bytes;
         first.block_bytes > WHOLE_BYTES
             && is_small
             && !self.whole.contains(&(first.segment, first.position))
