@@ -93,9 +93,10 @@ fn seeds_of_power_cuts_that_found_defects_stay_clean() {
     );
 }
 
+/// 20190, segments that a lost record had ended, removed since: the checker did not know of removals.
 #[test]
 fn seeds_of_silent_corruption_that_found_defects_stay_clean() {
-    seeds([4, 5, 127, 166, 182], Settings::silent_corruption());
+    seeds([4, 5, 127, 166, 182, 20190], Settings::silent_corruption());
 }
 
 /// 115, offsets of blocks behind an open group were taken before the group's own; 155, 495, 595 and

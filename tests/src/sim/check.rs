@@ -300,7 +300,9 @@ impl Workload {
                         self.poll(log, witness);
                         patience -= 1;
                         if patience == 0 {
-                            return Err(format!("a read of partition {partition} never ends"));
+                            return Err(format!(
+                                "a read of partition {partition} at {at} never ends"
+                            ));
                         }
                     }
                 }
@@ -371,8 +373,17 @@ impl Workload {
             };
             let base = batch.base;
             if **bytes != *batch.payload {
+                let groups = self.model.groups.iter().flat_map(|group| &group.effects);
+                let mut batches = groups.filter_map(|effect| match effect {
+                    Effect::Batch(batch) => Some(batch),
+                    _ => None,
+                });
+                let served = batches.find(|other| **bytes == *other.payload);
+                let served = served.map(|other| (other.partition, other.base, other.commit));
                 return Err(format!(
-                    "partition {partition} at {base}: other bytes than appended"
+                    "partition {partition} at {base} (block {}): other bytes than appended, those \
+                     of {served:?}",
+                    batch.commit
                 ));
             }
             if batch.commit > durable {

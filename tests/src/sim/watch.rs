@@ -43,7 +43,7 @@ pub struct Placed {
     unreadable: bool,
     /// Entries whose bytes were once found corrupted.
     spoilt: Vec<bool>,
-    /// Its file has become another segment.
+    /// Its file has become another segment, or is removed.
     let_go: bool,
     /// This start found it behind the end of the log, and took it out.
     is_being_erased: bool,
@@ -58,7 +58,7 @@ impl Placed {
         !self.unreadable && !self.erased
     }
 
-    /// Whether its file has become another segment.
+    /// Whether its file has become another segment, or is removed.
     pub fn is_let_go(&self) -> bool {
         self.let_go
     }
@@ -224,10 +224,7 @@ impl Seen {
         let Some(head) = bufs.first() else { return };
         if offset == 0 && head.starts_with(b"RINGLSEG") {
             let nonce: [u8; 16] = head[32..48].try_into().expect("16 bytes");
-            self.seals.remove(file);
-            for block in self.blocks.values_mut().flatten() {
-                block.let_go |= block.file == file;
-            }
+            self.let_go(file);
             if let Some(other) = self.nonces.insert(nonce, file.to_owned()) {
                 self.violation = Some(format!("{file} was given a nonce that {other} had"));
             }
@@ -235,6 +232,11 @@ impl Seen {
             if head[FLAGS] & COLD != 0 {
                 self.cold.insert(file.to_owned(), Vec::new());
             }
+            return;
+        }
+        // Written ahead: no block begins where a header stands.
+        if offset == 0 && bufs.iter().all(|buf| buf.iter().all(|byte| *byte == 0)) {
+            self.let_go(file);
             return;
         }
         if let Some(bytes) = self.cold.get_mut(file) {
@@ -249,6 +251,14 @@ impl Seen {
             return;
         }
         self.place(file, offset, bufs);
+    }
+
+    /// A file becomes another segment, or is removed: what it held is gone.
+    fn let_go(&mut self, file: &str) {
+        self.seals.remove(file);
+        for block in self.blocks.values_mut().flatten() {
+            block.let_go |= block.file == file;
+        }
     }
 
     /// A cold segment is whole: its blocks are copies of entries that readers depend on from here
@@ -362,6 +372,7 @@ impl<I: Io> Io for Watch<I> {
                     self.seen.borrow_mut().write(name, *offset, bufs);
                 }
             }
+            Op::Remove { name } => self.seen.borrow_mut().let_go(name),
             Op::Flush { file } => {
                 if let Some(name) = self.names.get(file) {
                     self.seen.borrow_mut().flush(name);
