@@ -120,6 +120,13 @@ fn seeds_where_corruptions_meet_that_found_defects_stay_clean() {
     seeds([100, 153, 182, 312, 368, 445], Settings::rotten_disk());
 }
 
+/// What was read ahead, of blocks that had gone astray, took the room of the one that was needed,
+/// and a read never ended.
+#[test]
+fn seeds_where_several_blocks_went_astray_stay_clean() {
+    seeds([203, 283, 791, 866], Settings::rotten_disk());
+}
+
 /// 31 and 113, half of a group that had lost its beginning; 44, blocks behind one that nothing
 /// stated to have been durable came back; 3, a block ahead that could not be read kept the one that
 /// was needed from being read.

@@ -242,9 +242,14 @@ impl<I: Io> Log<I> {
         let most = (room_bytes.max(ahead) as u64).min(self.config.cold_cache_bytes as u64 / 2);
         let mut payload_bytes = 0;
         let unit = self.unit as u64;
-        let mut add = |row: &BlockRef| {
-            payload_bytes += u64::from(row.payload_bytes);
-            wanted.push(Wanted::new(segment, partition, row, unit));
+        let mut add = |next: &BlockRef| {
+            if next.position_units < row.position_units {
+                // It went astray. What lies first is read first: ahead of the block that is
+                // needed it would take the budget, and push out what was read before.
+                return false;
+            }
+            payload_bytes += u64::from(next.payload_bytes);
+            wanted.push(Wanted::new(segment, partition, next, unit));
             payload_bytes < most
         };
         let index = &self.segments.live[&segment].index;
