@@ -127,6 +127,17 @@ fn seeds_where_several_blocks_went_astray_stay_clean() {
     seeds([203, 283, 791, 866], Settings::rotten_disk());
 }
 
+/// Segments on both sides of one that was lost became one, and the damage between them was forgotten.
+#[test]
+fn what_is_lost_between_segments_that_are_cleaned_stays_named() {
+    let settings = with_cleaner(Settings::rotten_disk(), None);
+    for seed in [732, 1141] {
+        if let Err(broken) = run(seed, &settings) {
+            panic!("{broken}");
+        }
+    }
+}
+
 /// 31 and 113, half of a group that had lost its beginning; 44, blocks behind one that nothing
 /// stated to have been durable came back; 3, a block ahead that could not be read kept the one that
 /// was needed from being read.
