@@ -114,10 +114,11 @@ fn seeds_where_blocks_went_astray_or_were_lost_within_groups_stay_clean() {
 
 /// 445, what a group held that was never committed was named as damaged; 182 and 312, offsets named
 /// at the end of the log; 100 and 153, what was let go under a trim that is lost; 368, a start that
-/// failed had erased what stated a block to have been durable.
+/// failed had erased what stated a block to have been durable; 353, as 20190 of silent corruption;
+/// 570, a segment was sealed over what told the offsets of its last block.
 #[test]
 fn seeds_where_corruptions_meet_that_found_defects_stay_clean() {
-    seeds([100, 153, 182, 312, 368, 445], Settings::rotten_disk());
+    seeds([100, 153, 182, 312, 353, 368, 445, 570], Settings::rotten_disk());
 }
 
 /// What was read ahead, of blocks that had gone astray, took the room of the one that was needed,
