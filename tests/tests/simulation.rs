@@ -118,7 +118,10 @@ fn seeds_where_blocks_went_astray_or_were_lost_within_groups_stay_clean() {
 /// 570, a segment was sealed over what told the offsets of its last block.
 #[test]
 fn seeds_where_corruptions_meet_that_found_defects_stay_clean() {
-    seeds([100, 153, 182, 312, 353, 368, 445, 570], Settings::rotten_disk());
+    seeds(
+        [100, 153, 182, 312, 353, 368, 445, 570],
+        Settings::rotten_disk(),
+    );
 }
 
 /// What was read ahead, of blocks that had gone astray, took the room of the one that was needed,

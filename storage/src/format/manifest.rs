@@ -93,24 +93,51 @@ pub struct Manifest {
     pub segments: Vec<SegmentRow>,
 }
 
-impl Manifest {
-    /// Appends the manifest and the machines' state.
-    pub fn encode(&self, machine_state: &[u8], out: &mut Vec<u8>) {
-        fn count(out: &mut Vec<u8>, length: usize) {
-            let length = u32::try_from(length).expect("the memory limit keeps tables below 2^32");
-            out.extend(length.to_le_bytes());
+impl PartitionRow {
+    /// Appends it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        for field in [self.partition.0, self.start.0, self.end.0] {
+            out.extend(field.to_le_bytes());
         }
-        let foreign: Vec<(u32, Origin)> = (0..)
-            .zip(&self.segments)
-            .filter_map(|(number, row)| Some((number, row.origin?)))
-            .collect();
-        let version = if foreign.is_empty() {
-            OWN_SEGMENTS
-        } else {
+        put_count(out, self.damage.len());
+        for (first, end) in &self.damage {
+            out.extend(first.0.to_le_bytes());
+            out.extend(end.0.to_le_bytes());
+        }
+    }
+}
+
+impl RangeRow {
+    /// Appends it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let fields = [self.partition.0, self.first.0, self.end.0, self.bytes];
+        out.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
+        out.extend(self.max_timestamp.to_le_bytes());
+    }
+}
+
+impl SegmentRow {
+    /// Appends what stands in front of its ranges and their count.
+    pub fn encode_head(&self, out: &mut Vec<u8>) {
+        let fields = [
+            self.segment,
+            self.data_end,
+            self.first_sequence.0,
+            self.last_sequence.0,
+        ];
+        out.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
+    }
+}
+
+impl Manifest {
+    /// Appends what stands in front of the partitions.
+    pub fn encode_head(anchor: &Anchor, has_foreign: bool, out: &mut Vec<u8>) {
+        let version = if has_foreign {
             FOREIGN_SEGMENTS
+        } else {
+            OWN_SEGMENTS
         };
         out.extend(version.to_le_bytes());
-        let anchor = &self.anchor;
         let point = [
             anchor.sequence.0,
             anchor.segment,
@@ -118,41 +145,41 @@ impl Manifest {
             anchor.checksum,
         ];
         out.extend(point.iter().flat_map(|field| field.to_le_bytes()));
-        count(out, self.partitions.len());
+    }
+
+    /// Appends what stands behind the segments: which rows of them are other logs'.
+    pub fn encode_foreign(foreign: &[(u32, Origin)], out: &mut Vec<u8>) {
+        if foreign.is_empty() {
+            return;
+        }
+        put_count(out, foreign.len());
+        for (number, origin) in foreign {
+            out.extend(number.to_le_bytes());
+            out.extend(origin.log.0.to_le_bytes());
+            out.extend(origin.segment.to_le_bytes());
+        }
+    }
+
+    /// Appends the manifest and the machines' state.
+    pub fn encode(&self, machine_state: &[u8], out: &mut Vec<u8>) {
+        let foreign: Vec<(u32, Origin)> = (0..)
+            .zip(&self.segments)
+            .filter_map(|(number, row)| Some((number, row.origin?)))
+            .collect();
+        Manifest::encode_head(&self.anchor, !foreign.is_empty(), out);
+        put_count(out, self.partitions.len());
         for row in &self.partitions {
-            for field in [row.partition.0, row.start.0, row.end.0] {
-                out.extend(field.to_le_bytes());
-            }
-            count(out, row.damage.len());
-            for (first, end) in &row.damage {
-                out.extend(first.0.to_le_bytes());
-                out.extend(end.0.to_le_bytes());
-            }
+            row.encode(out);
         }
-        count(out, self.segments.len());
+        put_count(out, self.segments.len());
         for row in &self.segments {
-            let fields = [
-                row.segment,
-                row.data_end,
-                row.first_sequence.0,
-                row.last_sequence.0,
-            ];
-            out.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
-            count(out, row.ranges.len());
+            row.encode_head(out);
+            put_count(out, row.ranges.len());
             for range in &row.ranges {
-                let fields = [range.partition.0, range.first.0, range.end.0, range.bytes];
-                out.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
-                out.extend(range.max_timestamp.to_le_bytes());
+                range.encode(out);
             }
         }
-        if version == FOREIGN_SEGMENTS {
-            count(out, foreign.len());
-            for (number, origin) in foreign {
-                out.extend(number.to_le_bytes());
-                out.extend(origin.log.0.to_le_bytes());
-                out.extend(origin.segment.to_le_bytes());
-            }
-        }
+        Manifest::encode_foreign(&foreign, out);
         out.extend(machine_state);
     }
 
@@ -239,6 +266,12 @@ impl Manifest {
             reader.rest(),
         ))
     }
+}
+
+/// Appends how many rows follow.
+pub fn put_count(out: &mut Vec<u8>, rows: usize) {
+    let rows = u32::try_from(rows).expect("the memory limit keeps tables below 2^32");
+    out.extend(rows.to_le_bytes());
 }
 
 fn offset(reader: &mut Reader<'_>) -> Result<Offset, FormatError> {

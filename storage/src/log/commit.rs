@@ -230,6 +230,7 @@ impl<I: Io> Log<I> {
             if self.bytes_since_checkpoint >= self.config.checkpoint_bytes {
                 self.start_checkpoint(machine);
             }
+            self.checkpoint_step(machine);
             self.seal_full_segments();
             self.mark_when_idle();
         }
@@ -382,7 +383,8 @@ impl<I: Io> Log<I> {
         let flush = self.flush_due().filter(|_| !self.flush_in_flight);
         let clean = self.clean_deadline();
         let scrub = self.scrub_deadline(now);
-        [mark, retry, flush, clean, scrub]
+        let checkpoint = self.checkpoint_deadline();
+        [mark, retry, flush, clean, scrub, checkpoint]
             .into_iter()
             .flatten()
             .min()

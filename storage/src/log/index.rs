@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ringlog_types::{NumberMap, Offset, PartitionId};
+use ringlog_types::{Offset, PartitionId};
 
 use crate::format::footer::{self, BlockRef};
+use crate::format::manifest::{PartitionRow, RangeRow};
 
 /// The records of one partition in one segment.
 #[derive(Clone, Debug)]
@@ -18,6 +19,19 @@ pub(super) struct SegmentRange {
     pub max_timestamp: i64,
     /// One for each block, in offset order. Empty when not resident.
     pub blocks: Vec<BlockRef>,
+}
+
+impl SegmentRange {
+    /// What a checkpoint says of it.
+    pub fn row(&self, partition: PartitionId) -> RangeRow {
+        RangeRow {
+            partition,
+            first: self.first,
+            end: self.end,
+            bytes: self.bytes,
+            max_timestamp: self.max_timestamp,
+        }
+    }
 }
 
 /// What a segment holds.
@@ -179,6 +193,16 @@ pub(super) struct PartitionState {
 }
 
 impl PartitionState {
+    /// What a checkpoint says of it.
+    pub fn row(&self, partition: PartitionId) -> PartitionRow {
+        PartitionRow {
+            partition,
+            start: self.start,
+            end: self.end,
+            damage: self.damage.clone(),
+        }
+    }
+
     /// The damage at or after `offset` that begins soonest.
     pub fn damage_from(&self, offset: Offset) -> Option<(Offset, Offset)> {
         let found = self.damage.iter().find(|(_, end)| *end > offset);
@@ -212,9 +236,6 @@ impl PartitionState {
         self.damage = left.collect();
     }
 }
-
-/// All partitions of a log.
-pub(super) type Partitions = NumberMap<PartitionId, PartitionState>;
 
 #[cfg(test)]
 mod tests {
