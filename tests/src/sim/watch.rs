@@ -340,11 +340,17 @@ impl Seen {
             .iter()
             .map(|row| (row.meta, within(row.range())))
             .collect();
-        for row in rows.iter().filter(|row| row.meta.kind == EntryKind::Replaced) {
+        for row in rows
+            .iter()
+            .filter(|row| row.meta.kind == EntryKind::Replaced)
+        {
             let replaced = head.get(row.range()).map(Replaced::decode);
-            let sources = replaced.and_then(Result::ok).map(|replaced| replaced.sources);
+            let sources = replaced
+                .and_then(Result::ok)
+                .map(|replaced| replaced.sources);
             let sources = sources.into_iter().flatten();
-            self.replaced.extend(sources.map(|source| (source, word(16))));
+            self.replaced
+                .extend(sources.map(|source| (source, word(16))));
         }
         let placed = Placed {
             file: file.to_owned(),
