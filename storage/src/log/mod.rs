@@ -44,6 +44,7 @@ mod pending;
 mod piece;
 mod read;
 mod recovery;
+mod removed;
 mod reopen;
 mod replay;
 mod report;
@@ -254,6 +255,7 @@ pub struct Log<I: Io> {
     rescans: HashMap<u64, pending::Rescan>,
     footers: VecDeque<(u64, Rc<index::Footer>)>,
     read_failures: HashMap<(u64, u64), String>,
+    removed: removed::Removed,
     scrub: scrub_state::Scrub,
 }
 
@@ -311,6 +313,7 @@ impl<I: Io> Log<I> {
             rescans: HashMap::new(),
             footers: VecDeque::new(),
             read_failures: HashMap::new(),
+            removed: removed::Removed::default(),
             scrub: scrub_state::Scrub::default(),
             config,
         }

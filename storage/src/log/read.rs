@@ -73,7 +73,7 @@ impl<I: Io> Log<I> {
             return Read::OutOfRange;
         }
         let mut batches = Vec::new();
-        let (mut at, mut bytes) = (offset, 0);
+        let (mut at, mut bytes) = (self.removed.behind(partition, offset).min(end), 0);
         while at < end {
             if self.is_damaged(partition, at, at.plus(1)) {
                 if batches.is_empty() {
@@ -94,6 +94,10 @@ impl<I: Io> Log<I> {
                         return Read::Failed(cause);
                     }
                     break;
+                }
+                if batches.is_empty() {
+                    // What the reader went over is not needed in memory again.
+                    self.removed.note(partition, offset, at);
                 }
                 let more_bytes = max_bytes.saturating_sub(bytes);
                 self.want(partition, segment, row, more_bytes, most_rows, wanted);

@@ -217,7 +217,10 @@ impl Workload {
             }
             // The one silent loss: the block behind the end is corrupted, and no intact
             // acknowledged block states that it was durable.
-            if !seen.within(end + 1..end + 2).any(|(_, block)| block.is_hit()) {
+            if !seen
+                .within(end + 1..end + 2)
+                .any(|(_, block)| block.is_hit())
+            {
                 return Err(format!(
                     "group {number} (block {commit}) was acknowledged and is gone, {} is the last \
                      found, block {} behind the end was not corrupted: {report}",
@@ -461,9 +464,12 @@ fn names(report: &RecoveryReport, partition: u64, first: u64, end: u64) -> bool 
     let named = named.filter(|(p, ..)| p.0 == partition);
     let mut named: Vec<(u64, u64)> = named.map(|(_, first, end)| (*first, *end)).collect();
     named.sort_unstable();
-    let covered = named.into_iter().fold(first, |at, (from, to)| {
-        if from <= at { at.max(to) } else { at }
-    });
+    let covered = named.into_iter().fold(
+        first,
+        |at, (from, to)| {
+            if from <= at { at.max(to) } else { at }
+        },
+    );
     covered >= end
 }
 
