@@ -6,6 +6,8 @@
 //! Others that want what is being read wait for the same read. Invariant: no byte is read twice
 //! at a time, and what is being read stays within a budget that the cache can hold.
 
+use std::time::Duration;
+
 use super::Log;
 use super::under_way::most_piece_bytes;
 use super::wanted::Wanted;
@@ -20,6 +22,16 @@ const MOST_BLOCKS: usize = 2048;
 
 /// Bytes that came back and are checked in one step: about 100 µs.
 const STEP_BYTES: usize = 1 << 20;
+
+/// The most that is under way while blocks are being written: more would stand in the device's
+/// queue before them, and whoever waits for a block would wait for it all.
+const BESIDE_WRITES_BYTES: u64 = 1 << 20;
+
+/// And the most of one such read: two keep the device busy.
+const BESIDE_WRITES_READ_BYTES: u64 = BESIDE_WRITES_BYTES / 2;
+
+/// The log counts as being written for so long after a block.
+const WRITTEN_FOR: Duration = Duration::from_millis(100);
 
 /// What came of a list of wanted blocks.
 #[derive(Clone, Copy, Debug)]
@@ -88,10 +100,16 @@ impl<I: Io> Log<I> {
     /// The first that is not under way; and whether there is no memory to read it.
     fn start_reads(&mut self, wanted: &[Wanted]) -> (Option<Wanted>, bool) {
         // What is read together must not push out what it begins with.
-        let most_bytes = self
+        let mut most_bytes = self
             .config
             .read_ahead_bytes
             .min(self.config.cold_cache_bytes / 2) as u64;
+        let mut budget = (self.config.cold_cache_bytes / 2) as u64;
+        if self.is_being_written() {
+            most_bytes = most_bytes.min(BESIDE_WRITES_READ_BYTES);
+            budget = budget.min(BESIDE_WRITES_BYTES);
+        }
+        self.cold_reads.budget_bytes = budget;
         let mut window: Option<Window> = None;
         for block in wanted.chunk_by(|a, b| (a.segment, a.position) == (b.segment, b.position)) {
             let first = block[0];
@@ -100,7 +118,7 @@ impl<I: Io> Log<I> {
                     if self.is_on_its_way(one) {
                         continue;
                     }
-                    let is_full = !self.has_cold_budget(most_piece_bytes(one));
+                    let is_full = !self.cold_reads.has_room(most_piece_bytes(one));
                     if is_full || !self.read_piece(*one) {
                         return self.stop(window.as_ref(), *one, !is_full);
                     }
@@ -155,16 +173,15 @@ impl<I: Io> Log<I> {
             || self.read_failures.contains_key(&(segment, position))
     }
 
-    /// Whether so many bytes more may be under way; one read always may.
-    fn has_cold_budget(&self, bytes: u64) -> bool {
-        let most = (self.config.cold_cache_bytes / 2) as u64;
-        self.cold_reads.bytes == 0 || self.cold_reads.bytes + bytes <= most
+    fn is_being_written(&self) -> bool {
+        let quiet_at = self.last_progress + WRITTEN_FOR;
+        !self.in_flight.is_empty() || self.submitter.io.monotonic() < quiet_at
     }
 
     /// `Err`: too much is under way, or (`true`) there is no memory.
     fn read_window(&mut self, window: &Window) -> Result<(), bool> {
         let bytes = window.end - window.first.position;
-        if !self.has_cold_budget(bytes) {
+        if !self.cold_reads.has_room(bytes) {
             return Err(false);
         }
         let started = self.read_blocks(&window.first, bytes);

@@ -39,6 +39,8 @@ pub(super) struct ColdReads {
     whole: NumberSet<(u64, u64)>,
     /// Bytes of what is under way; of a piece, the most it may come to.
     pub bytes: u64,
+    /// The most that may be under way.
+    pub budget_bytes: u64,
     /// Came back, and is not looked at yet.
     pub arrived: VecDeque<(Work, Completion)>,
 }
@@ -47,6 +49,11 @@ pub(super) struct ColdReads {
 const MOST_WHOLE: usize = 1024;
 
 impl ColdReads {
+    /// Whether so many bytes more may be under way; one read always may.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.bytes == 0 || self.bytes + bytes <= self.budget_bytes
+    }
+
     /// The block is read whole from now on.
     pub fn read_whole(&mut self, wanted: &Wanted) {
         if self.whole.len() >= MOST_WHOLE {

@@ -30,6 +30,10 @@ use super::wire::WireError;
 use crate::node::core::CoreHandle;
 use crate::node::metrics::ErrorKind;
 
+/// Of what has to come from disk, an answer has this much if it is there: a request of many
+/// partitions costs more than the bytes of a small answer.
+const COLD_ANSWER_BYTES: usize = 8 << 20;
+
 /// Longest wait, whatever the client asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
@@ -92,8 +96,14 @@ async fn wait_and_read(core: &CoreHandle, request: &FetchRequest) -> Reading {
             .as_deref()
             .map(|partitions| core.progress(partitions));
         let mut reading = read(core, request).await;
+        let enough_cold = if reading.bytes == 0 {
+            let most = usize::try_from(request.max_bytes).unwrap_or(0);
+            enough.max(most.min(COLD_ANSWER_BYTES))
+        } else {
+            enough
+        };
         // The records are there, only not in memory: the client's time does not count.
-        while !reading.is_done(enough)
+        while !reading.is_done(enough_cold)
             && let Some(ticket) = reading.pending
             && (reading.bytes == 0 || Instant::now() < deadline)
         {
