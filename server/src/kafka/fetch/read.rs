@@ -1,5 +1,8 @@
 //! Reads the partitions of a Fetch request once, in its order, in steps of the core.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use kafka_protocol::error::ResponseError;
 use ringlog_engine::topics::Topic;
 use ringlog_storage::buffer::Buf;
@@ -20,6 +23,10 @@ const MOST_ROWS: usize = 64;
 /// And all partitions of a request.
 const WANTED_BLOCKS: usize = 1024;
 
+/// Partitions for which something is asked at a time: what lies behind that in the log is asked
+/// for when they have it.
+const COLD_AT_A_TIME: usize = 512;
+
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Reading {
@@ -38,7 +45,9 @@ pub struct Reading {
     /// Whether a partition was refused, which the client is told at once.
     pub is_refused: bool,
     /// Partitions that found nothing in memory.
-    cold: Vec<Cold>,
+    cold: BinaryHeap<Reverse<Cold>>,
+    /// Those of them for which something was asked, in the order of what they want.
+    asked: Vec<Cold>,
     /// What has to come from disk.
     wanted: Vec<Wanted>,
     /// What is not under way yet begins here, in the order of the log.
@@ -49,14 +58,14 @@ pub struct Reading {
     most_bytes: usize,
 }
 
-/// A partition of which nothing is in memory.
-#[derive(Clone, Copy, Debug)]
+/// A partition of which nothing is in memory. Ordered by what it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Cold {
+    /// What it wants first, if the index is in memory to say.
+    wanted: Option<Wanted>,
     /// Its place in the request.
     place: usize,
     partition: PartitionId,
-    /// What it wants first, if the index is in memory to say.
-    wanted: Option<Wanted>,
 }
 
 /// Reads what there is, and starts to bring what has to come from disk.
@@ -102,14 +111,17 @@ pub async fn read(core: &CoreHandle, request: &FetchRequest) -> Reading {
 /// Reads what has come from disk since, and starts to bring more.
 pub async fn resume(core: &CoreHandle, request: &FetchRequest, reading: &mut Reading) {
     reading.pending = None;
-    let next = reading.next.take();
-    let has_come = |cold: &mut Cold| {
-        let before_next = |wanted| next.is_none_or(|next| wanted < next);
-        cold.wanted.is_none_or(before_next)
+    let come = match reading.next.take() {
+        Some(next) => {
+            let has_come = |cold: &Cold| cold.wanted.is_none_or(|wanted| wanted < next);
+            reading.asked.partition_point(has_come)
+        }
+        None => reading.asked.len(),
     };
-    let come: Vec<Cold> = reading.cold.extract_if(.., has_come).collect();
-    let rest = reading.cold.iter().filter_map(|cold| cold.wanted);
-    reading.wanted.extend(rest);
+    let come: Vec<Cold> = reading.asked.drain(..come).collect();
+    let rest = reading.asked.drain(..);
+    let rest = rest.inspect(|cold| reading.wanted.extend(cold.wanted));
+    reading.cold.extend(rest.map(Reverse));
     for step in come.chunks(STEP_PARTITIONS) {
         tokio::task::yield_now().await;
         core.with(|state| {
@@ -199,11 +211,11 @@ impl Reading {
                     ..refusal
                 })?;
             if batches.is_empty() {
-                self.cold.push(Cold {
+                self.cold.push(Reverse(Cold {
+                    wanted: self.wanted.get(before).copied(),
                     place,
                     partition,
-                    wanted: self.wanted.get(before).copied(),
-                });
+                }));
             } else if must_fit && batches[0].len() > room {
                 batches.clear();
             }
@@ -220,12 +232,23 @@ impl Reading {
 
     /// Starts to bring what is wanted.
     fn bring(&mut self, core: &CoreHandle) {
+        while self.asked.len() < COLD_AT_A_TIME
+            && let Some(Reverse(cold)) = self.cold.pop()
+        {
+            self.asked.push(cold);
+        }
+        let behind = self.cold.peek().and_then(|cold| cold.0.wanted);
+        if behind.is_some() {
+            self.wanted.clear();
+            let first = self.asked.iter().filter_map(|cold| cold.wanted);
+            self.wanted.extend(first);
+        }
         if self.wanted.is_empty() {
             return;
         }
         let brought = core.with(|state| state.log.bring(&mut self.wanted));
         self.wanted.clear();
-        self.next = brought.next;
+        self.next = brought.next.or(behind);
         // Many partitions look again together, not for each read that comes back.
         let is_one = self.partitions.len() == 1;
         self.wait_for(if is_one {
