@@ -182,7 +182,7 @@ fn mistakes_in_recycling_are_caught() {
     caught(
         SeededBug::DropPredecessorEarly,
         Settings::failing_disk(),
-        200..210,
+        818..819,
     );
 }
 
@@ -198,7 +198,7 @@ fn mistakes_in_recognising_damage_are_caught() {
 #[test]
 fn mistakes_with_headers_stray_blocks_and_broken_groups_are_caught() {
     for (bug, seed) in [
-        (SeededBug::TrustHeaders, 280),
+        (SeededBug::TrustHeaders, 732),
         (SeededBug::ServeStrayBlocks, 271),
         (SeededBug::ApplyBrokenGroups, 37),
     ] {
