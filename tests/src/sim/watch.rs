@@ -30,6 +30,8 @@ const UNIT_BYTES: u64 = 4096;
 pub struct Placed {
     /// The file.
     pub file: String,
+    /// Its header's checksum.
+    checksum: u64,
     /// The segment it says it is in.
     segment: u64,
     /// First block of its group.
@@ -46,6 +48,8 @@ pub struct Placed {
     unreadable: bool,
     /// Entries whose bytes were once found corrupted.
     spoilt: Vec<bool>,
+    /// The start that is looked at, or what came after it, wrote it.
+    is_new: bool,
     /// Its file has become another segment, or is removed.
     let_go: bool,
     /// This start found it behind the end of the log, and took it out.
@@ -56,9 +60,9 @@ pub struct Placed {
 
 impl Placed {
     /// Whether it still says what it said to the start that is being looked at: not if an earlier
-    /// one has erased it.
+    /// one has erased it, nor if that start wrote it.
     pub fn is_evidence(&self) -> bool {
-        !self.unreadable && !self.erased
+        !self.unreadable && !self.erased && !self.is_new
     }
 
     /// Whether its file has become another segment, or is removed.
@@ -84,8 +88,9 @@ impl Placed {
         })
     }
 
-    fn is_at(&self, other: &Placed) -> bool {
-        (&self.file, &self.header, &self.table) == (&other.file, &other.header, &other.table)
+    fn is_again(&self, other: &Placed) -> bool {
+        let place = |block: &Placed| (block.header.clone(), block.checksum);
+        (&self.file, place(self)) == (&other.file, place(other))
     }
 
     fn is_spoilt(&self, partition: u64, base: u64) -> bool {
@@ -212,6 +217,7 @@ impl Seen {
         self.first_new = None;
         for block in self.blocks.values_mut().flatten() {
             block.erased |= std::mem::take(&mut block.is_being_erased);
+            block.is_new = false;
         }
     }
 
@@ -354,6 +360,7 @@ impl Seen {
         }
         let placed = Placed {
             file: file.to_owned(),
+            checksum: word(0),
             segment: word(48),
             group_first: word(56),
             states: word(24),
@@ -362,13 +369,14 @@ impl Seen {
             spoilt: vec![false; entries.len()],
             entries,
             unreadable: false,
+            is_new: true,
             let_go: false,
             is_being_erased: false,
             erased: false,
         };
         let blocks = self.blocks.entry(word(16)).or_default();
         // A start writes again what it kept.
-        if !blocks.iter().any(|block| block.is_at(&placed)) {
+        if !blocks.iter().any(|block| block.is_again(&placed)) {
             blocks.push(placed);
             let first = self.first_new.get_or_insert(word(16));
             *first = word(16).min(*first);

@@ -62,7 +62,8 @@ pub fn compare(
         }
         let comes_again = last[&*record.key] > record.offset;
         let is_over = || model.may_expire(partition, *came_with, DELETE_RETENTION_MS);
-        if !comes_again && !(record.value.is_none() && is_over()) {
+        let may_go = comes_again || record.value.is_none() && is_over();
+        if !may_go {
             return Err(format!(
                 "partition {partition}: offset {} is the last of its key ({:?}, tombstone: {}) and \
                  is gone",
