@@ -63,6 +63,15 @@ impl<I: Io> Log<I> {
         !self.cold_reads.arrived.is_empty()
     }
 
+    /// Bytes that [`Log::bring`] would start to read now; `None`: too little to ask for it before
+    /// one more read is done (see [`Log::reads_done`]).
+    #[must_use]
+    pub fn cold_room(&self) -> Option<u64> {
+        let (_, budget_bytes) = self.cold_budget();
+        let room = budget_bytes.saturating_sub(self.cold_reads.bytes);
+        (room >= budget_bytes / 4).then_some(room)
+    }
+
     /// Starts to read what is wanted, what lies first in the log first, as far as the budget for
     /// reads under way goes. `wanted` is in no order, and in another one afterwards.
     pub fn bring(&mut self, wanted: &mut [Wanted]) -> Brought {
@@ -99,17 +108,8 @@ impl<I: Io> Log<I> {
 
     /// The first that is not under way; and whether there is no memory to read it.
     fn start_reads(&mut self, wanted: &[Wanted]) -> (Option<Wanted>, bool) {
-        // What is read together must not push out what it begins with.
-        let mut most_bytes = self
-            .config
-            .read_ahead_bytes
-            .min(self.config.cold_cache_bytes / 2) as u64;
-        let mut budget = (self.config.cold_cache_bytes / 2) as u64;
-        if self.is_being_written() {
-            most_bytes = most_bytes.min(BESIDE_WRITES_READ_BYTES);
-            budget = budget.min(BESIDE_WRITES_BYTES);
-        }
-        self.cold_reads.budget_bytes = budget;
+        let (most_bytes, budget_bytes) = self.cold_budget();
+        self.cold_reads.budget_bytes = budget_bytes;
         let mut window: Option<Window> = None;
         for block in wanted.chunk_by(|a, b| (a.segment, a.position) == (b.segment, b.position)) {
             let first = block[0];
@@ -171,6 +171,18 @@ impl<I: Io> Log<I> {
             .is_some()
             || self.cold_reads.has(wanted)
             || self.read_failures.contains_key(&(segment, position))
+    }
+
+    /// The most that is read at once, and the most that is under way.
+    fn cold_budget(&self) -> (u64, u64) {
+        // What is read together must not push out what it begins with.
+        let budget = (self.config.cold_cache_bytes / 2) as u64;
+        let most = (self.config.read_ahead_bytes as u64).min(budget);
+        if self.is_being_written() {
+            let most = most.min(BESIDE_WRITES_READ_BYTES);
+            return (most, budget.min(BESIDE_WRITES_BYTES));
+        }
+        (most, budget)
     }
 
     fn is_being_written(&self) -> bool {

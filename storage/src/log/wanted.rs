@@ -28,6 +28,20 @@ impl Wanted {
     }
 }
 
+impl Wanted {
+    /// Bytes of the block.
+    #[must_use]
+    pub fn block_bytes(&self) -> u64 {
+        self.block_bytes
+    }
+
+    /// Whether both are in the same block.
+    #[must_use]
+    pub fn shares_block(&self, other: &Wanted) -> bool {
+        (self.segment, self.position) == (other.segment, other.position)
+    }
+}
+
 /// How far the reading of a piece is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Progress {

@@ -23,9 +23,8 @@ const MOST_ROWS: usize = 64;
 /// And all partitions of a request.
 const WANTED_BLOCKS: usize = 1024;
 
-/// Partitions for which something is asked at a time: what lies behind that in the log is asked
-/// for when they have it.
-const COLD_AT_A_TIME: usize = 512;
+/// Partitions for which something is asked at a time, at the most.
+const COLD_AT_A_TIME: usize = 1024;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -119,9 +118,7 @@ pub async fn resume(core: &CoreHandle, request: &FetchRequest, reading: &mut Rea
         None => reading.asked.len(),
     };
     let come: Vec<Cold> = reading.asked.drain(..come).collect();
-    let rest = reading.asked.drain(..);
-    let rest = rest.inspect(|cold| reading.wanted.extend(cold.wanted));
-    reading.cold.extend(rest.map(Reverse));
+    reading.cold.extend(reading.asked.drain(..).map(Reverse));
     for step in come.chunks(STEP_PARTITIONS) {
         tokio::task::yield_now().await;
         core.with(|state| {
@@ -230,19 +227,38 @@ impl Reading {
         Ok(found)
     }
 
-    /// Starts to bring what is wanted.
+    /// Starts to bring what is wanted: as much, in the order of the log, as may be read now.
     fn bring(&mut self, core: &CoreHandle) {
+        if self.cold.is_empty() && self.wanted.is_empty() {
+            return;
+        }
+        let (room, done) = core.with(|state| (state.log.cold_room(), state.log.reads_done()));
+        let Some(room) = room else {
+            self.wait_for(done);
+            return;
+        };
+        let mut bytes = 0;
+        let mut last: Option<Wanted> = None;
         while self.asked.len() < COLD_AT_A_TIME
+            && bytes < room
             && let Some(Reverse(cold)) = self.cold.pop()
         {
+            if let Some(wanted) = cold.wanted
+                && !last.is_some_and(|last| last.shares_block(&wanted))
+            {
+                bytes += wanted.block_bytes();
+                last = Some(wanted);
+            }
             self.asked.push(cold);
         }
         let behind = self.cold.peek().and_then(|cold| cold.0.wanted);
         if behind.is_some() {
             self.wanted.clear();
-            let first = self.asked.iter().filter_map(|cold| cold.wanted);
-            self.wanted.extend(first);
         }
+        let first = self.asked.iter().filter_map(|cold| cold.wanted);
+        self.wanted.extend(first);
+        self.wanted.sort_unstable();
+        self.wanted.dedup();
         if self.wanted.is_empty() {
             return;
         }
