@@ -11,6 +11,7 @@
 //! | `survey` | what each file is |
 //! | `scan` | a segment's blocks |
 //! | `checkpoint` | the newest one |
+//! | `runs` | the index runs that it names |
 //! | `adopted` | segments that the checkpoint knows |
 //! | `replayed` | the chain behind it, and where it ends |
 //! | `sealed` | footers and trailers |
@@ -33,6 +34,7 @@ mod offsets;
 mod progress;
 mod repair;
 mod replayed;
+mod runs;
 mod scan;
 mod sealed;
 mod source;

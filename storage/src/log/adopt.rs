@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use ringlog_types::Sequence;
 
 use super::block::Block;
-use super::index::{SegmentIndex, SegmentRange, gaps};
+use super::index::{Covered, Ghost, SegmentIndex, SegmentRange, gaps};
 use super::report::{Damage, OpenError, RecoveryReport};
 use super::segments::Stage;
 use super::survey::{Found, place};
@@ -34,6 +34,11 @@ struct Lost {
     position: u64,
     first: Sequence,
     end: Sequence,
+}
+
+fn covered_by(row: &SegmentRow) -> Option<Covered> {
+    let (run, live) = (row.run, row.live);
+    (run > 0).then_some(Covered { run, live })
 }
 
 impl<I: Io> Log<I> {
@@ -111,6 +116,7 @@ impl<I: Io> Log<I> {
         for row in &manifest.partitions {
             let state = self.partitions.entry(row.partition).or_default();
             (state.start, state.end) = (row.start, row.end);
+            (state.counted, state.covered) = (row.counted, row.covered);
             state.damage.clone_from(&row.damage);
             self.stats.damaged_ranges += row.damage.len() as u64;
         }
@@ -122,6 +128,14 @@ impl<I: Io> Log<I> {
                 state.segments.push_back((range.first, row.segment));
             }
             let Some(file) = found.get(&row.segment) else {
+                if let Some(covered) = covered_by(row) {
+                    report.segments_missing += usize::from(row.origin.is_none());
+                    let blocks = (row.first_sequence, row.last_sequence.next());
+                    self.runs
+                        .ghosts
+                        .insert(row.segment, Ghost { covered, blocks });
+                    continue;
+                }
                 self.segment_is_missing(row, report);
                 continue;
             };
@@ -145,7 +159,14 @@ impl<I: Io> Log<I> {
             });
             segment.index.partitions = ranges.collect();
             segment.index.resident = false;
-            if let Some(trailer) = sealed {
+            segment.index.covered = covered_by(row);
+            if segment.index.covered.is_some() {
+                // Its run knows its blocks: without a trailer nothing need be read.
+                segment.stage = Stage::Sealed;
+                segment.last_checksum = sealed.map_or(0, |trailer| trailer.last_checksum);
+                segment.footer = sealed.as_ref().map(place);
+                self.segments.live.insert(row.segment, segment);
+            } else if let Some(trailer) = sealed {
                 segment.stage = Stage::Sealed;
                 segment.last_checksum = trailer.last_checksum;
                 segment.footer = Some(place(&trailer));

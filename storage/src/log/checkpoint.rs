@@ -13,7 +13,7 @@ use super::block::Block;
 use super::pending::PendingCheckpoint;
 use super::urgency::Urgency;
 use super::{EntryKind, EntryMeta, Log, Machine};
-use crate::format::manifest::{Manifest, PartitionRow, RangeRow, SegmentRow};
+use crate::format::manifest::{DroppedRow, Manifest, PartitionRow, RangeRow, SegmentRow};
 use crate::format::segment_header::CheckpointPointer;
 use crate::io::Io;
 
@@ -23,7 +23,11 @@ const PART_BYTES: usize = 512 << 10;
 impl<I: Io> Log<I> {
     /// Appends a checkpoint of the committed state, unless one is under way.
     pub(super) fn start_checkpoint(&mut self, machine: &mut dyn Machine) {
-        if self.pending_checkpoint.is_some() || !self.open_group.is_empty() {
+        if self.is_closing {
+            self.finish_switch();
+        }
+        let begun = self.pending_checkpoint.is_some() || !self.open_group.is_empty();
+        if begun || self.is_switching() {
             return;
         }
         self.bytes_since_checkpoint = 0;
@@ -50,6 +54,7 @@ impl<I: Io> Log<I> {
                     last_sequence,
                     parts_left: parts.len(),
                     anchor_segment: self.anchor.segment,
+                    runs: self.runs.live.keys().copied().collect(),
                 });
             }
             Err(error) => {
@@ -57,6 +62,15 @@ impl<I: Io> Log<I> {
                 tracing::warn!(log = %self.id, %error, bytes = bytes.len(), "no checkpoint");
             }
         }
+    }
+
+    fn dropped_rows(&self) -> Vec<DroppedRow> {
+        let dropped = self.runs.dropped.iter();
+        let row = |(partition, counted): (&PartitionId, &Offset)| DroppedRow {
+            partition: *partition,
+            counted: *counted,
+        };
+        dropped.map(row).collect()
     }
 
     pub(super) fn manifest(&self) -> Manifest {
@@ -67,6 +81,8 @@ impl<I: Io> Log<I> {
                 partition: *partition,
                 start: state.start,
                 end: state.end,
+                counted: state.counted,
+                covered: state.covered,
                 damage: state.damage.clone(),
             })
             .collect();
@@ -88,6 +104,8 @@ impl<I: Io> Log<I> {
                 } else {
                     segment.last_sequence
                 },
+                run: segment.index.covered.map_or(0, |covered| covered.run),
+                live: segment.index.covered.map(|c| c.live).unwrap_or_default(),
                 ranges: segment
                     .index
                     .partitions
@@ -106,6 +124,8 @@ impl<I: Io> Log<I> {
             anchor: self.anchor,
             partitions,
             segments: segments.collect(),
+            dropped: self.dropped_rows(),
+            runs: self.runs.live.values().map(|run| run.info).collect(),
         }
     }
 
@@ -130,6 +150,8 @@ impl<I: Io> Log<I> {
         );
         self.checkpoint_anchor_segment = pending.anchor_segment;
         self.checkpoint = Some(first);
+        let runs = std::mem::take(&mut pending.runs);
+        self.runs_are_named(first.sequence, runs);
         self.pending_checkpoint = None;
         self.stats.checkpoints += 1;
         self.release_dead_segments();

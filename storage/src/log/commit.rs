@@ -545,6 +545,7 @@ impl<I: Io> Log<I> {
             }
             self.seal_full_segments();
             self.mark_when_idle();
+            self.runs_step();
         }
         self.take_arrived();
         before != state(self)
@@ -574,6 +575,7 @@ impl<I: Io> Log<I> {
             Work::PieceRead(piece) => self.piece_read(*piece, completion),
             Work::FooterRead(segment) => self.footer_read(segment, completion),
             Work::Rescan(segment) => self.rescanned(segment, completion),
+            Work::Run(work) => self.run_done(work, completion),
             Work::Housekeeping(what) => {
                 if let Err(error) = completion.result {
                     tracing::warn!(log = %self.id, %error, "{what} failed");
@@ -690,7 +692,8 @@ impl<I: Io> Log<I> {
             .then(|| (self.last_progress + self.config.idle_mark_after).saturating_sub(now));
         let retry = self.segments.is_stuck().then_some(SPACE_RETRY);
         let flush = self.flush_due().filter(|_| !self.flush_in_flight);
-        [mark, retry, flush].into_iter().flatten().min()
+        let runs = self.runs_wait_for_a_step().then_some(Duration::ZERO);
+        [mark, retry, flush, runs].into_iter().flatten().min()
     }
 }
 

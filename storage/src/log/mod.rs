@@ -8,6 +8,7 @@
 //! | `flush`, `urgency` | blocks that are written plain, and their flush |
 //! | `segments` | segment files and their pool |
 //! | `index`, `cache`, `read`, `wanted`, `cold`, `piece`, `rescan` | finding and reading |
+//! | `runs` | the index of older segments, on disk |
 //! | `apply` | what a durable block changes |
 //! | `seal` | footers, trailers, closing |
 //! | `retention` | where a partition starts by its limits |
@@ -42,6 +43,7 @@ mod replay;
 mod report;
 mod rescan;
 mod retention;
+mod runs;
 mod seal;
 mod seeded_bug;
 mod segments;
@@ -212,6 +214,7 @@ pub struct Log<I: Io> {
     footer_reads: HashMap<u64, ()>,
     rescans: HashMap<u64, pending::Rescan>,
     footers: VecDeque<(u64, Rc<index::Footer>)>,
+    runs: runs::state::Runs,
     read_failures: HashMap<(u64, u64), String>,
 }
 
@@ -265,6 +268,7 @@ impl<I: Io> Log<I> {
             footer_reads: HashMap::new(),
             rescans: HashMap::new(),
             footers: VecDeque::new(),
+            runs: runs::state::Runs::new(&config, unit),
             read_failures: HashMap::new(),
             config,
         }
@@ -347,10 +351,9 @@ impl<I: Io> Log<I> {
             .segments
             .iter()
             .filter_map(|(_, id)| self.segments.live.get(id));
-        segments
-            .filter_map(|s| s.index.partitions.get(&partition))
-            .map(|range| range.bytes)
-            .sum()
+        let ranges = segments.filter_map(|s| s.index.partitions.get(&partition));
+        let recent: u64 = ranges.map(|range| range.bytes).sum();
+        state.covered.bytes + recent
     }
 
     /// Partitions with entries or bounds in this log.

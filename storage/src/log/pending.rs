@@ -99,6 +99,8 @@ pub(super) struct PendingCheckpoint {
     pub last_sequence: Sequence,
     pub parts_left: usize,
     pub anchor_segment: u64,
+    /// The index runs it names.
+    pub runs: Vec<u64>,
 }
 
 /// How far a segment has been read again, because its footer is damaged.

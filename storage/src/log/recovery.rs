@@ -66,6 +66,8 @@ impl<I: Io> Log<I> {
             };
             machine.restore(&state).map_err(refused)?;
             report.from_checkpoint = true;
+            log.adopt_runs(&manifest, pointer.sequence)
+                .map_err(unreadable)?;
             cursor = log
                 .adopt_manifest(&survey.segments, &manifest, &mut report)
                 .map_err(unreadable)?;
@@ -73,6 +75,7 @@ impl<I: Io> Log<I> {
             log.segments.named_checkpoint = Some(pointer.sequence);
             log.checkpoint_anchor_segment = manifest.anchor.segment;
         }
+        log.note_stray_runs().map_err(unreadable)?;
         let start = cursor.expected;
         let mut tail = Tail::default();
         log.replay(&survey, cursor, machine, &mut report, &mut tail)
@@ -117,6 +120,8 @@ impl<I: Io> Log<I> {
         let foreign = std::mem::take(&mut survey.foreign);
         log.sort_out_files(survey.segments, foreign.into_values());
         log.make_servable(machine, tail)?;
+        log.lay_ghosts(machine, &mut report)
+            .map_err(|cause| OpenError::NotWritable { log: id, cause })?;
         report.end = log.durable;
         report.epoch = log.epoch;
         report.duration = log.submitter.io.monotonic().saturating_sub(started);

@@ -563,7 +563,7 @@ impl Segments {
     pub fn release_dead(&mut self, anchor_segment: u64) -> Vec<u64> {
         let dead = self.live.range(..anchor_segment).filter(|(_, segment)| {
             segment.stage == Stage::Sealed
-                && (segment.index.partitions.is_empty()
+                && (segment.index.is_dead()
                     || self.seeded_bug == Some(SeededBug::RecycleLiveSegments))
                 && segment.reads == 0
         });

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use ringlog_types::Sequence;
 
+use super::runs::state::RunWork;
 use super::wanted::{PieceRead, Wanted};
 use crate::io::{Completion, FileId, Io, Op, Token};
 
@@ -35,6 +36,8 @@ pub(super) enum Work {
     FooterRead(u64),
     /// A piece of a segment whose footer is damaged.
     Rescan(u64),
+    /// Index runs.
+    Run(RunWork),
     /// Housekeeping whose failure costs nothing but space: said in the log, then forgotten.
     Housekeeping(&'static str),
 }
