@@ -3,14 +3,15 @@
 # demonstration. What each stage printed goes to tests/results/release-DATE-COMMIT.txt, which is
 # committed. Run .ci/run first: it installs the clients.
 #
-#   RINGLOG_KILL_ROUNDS (100), RINGLOG_POWER_CUTS (500), RINGLOG_SIM_SEEDS (10000),
-#   RINGLOG_TEXT_FILE_MB (500)
+#   RINGLOG_KILL_ROUNDS (500), RINGLOG_POWER_CUTS (1000), RINGLOG_SIM_SEEDS (10000),
+#   RINGLOG_TEXT_FILE_MB (500), RINGLOG_SCALE_PARTITIONS (10000)
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 exec </dev/null
 
-export RINGLOG_KILL_ROUNDS=${RINGLOG_KILL_ROUNDS:-100}
-export RINGLOG_POWER_CUTS=${RINGLOG_POWER_CUTS:-500}
+export RINGLOG_KILL_ROUNDS=${RINGLOG_KILL_ROUNDS:-500}
+export RINGLOG_POWER_CUTS=${RINGLOG_POWER_CUTS:-1000}
+export RINGLOG_SCALE_PARTITIONS=${RINGLOG_SCALE_PARTITIONS:-10000}
 export RINGLOG_TEXT_FILE_MB=${RINGLOG_TEXT_FILE_MB:-500}
 export RINGLOG_REQUIRE_CLIENTS=1 CARGO_TERM_COLOR=never
 seeds=${RINGLOG_SIM_SEEDS:-10000}
@@ -48,9 +49,14 @@ run() {
     stage "kill -9" cargo test --release -p ringlog-tests --test kill9 -- --nocapture
     stage "power cuts" cargo test --release -p ringlog-tests --test power_cut -- --nocapture
     stage "text file" cargo test --release -p ringlog-tests --test text_file -- --nocapture
+    stage "many partitions" cargo test --release -p ringlog-tests --test scale -- --nocapture
     stage "simulation" cargo run --release --quiet --bin sim -- --seeds "0..$seeds"
     stage "simulation, power cuts" \
         cargo run --release --quiet --bin sim -- --seeds "0..$seeds" --power-cuts-only
+    stage "simulation, silent corruption" \
+        cargo run --release --quiet --bin sim -- --seeds "0..$seeds" --faults silent
+    stage "simulation, the engine's machines" \
+        cargo run --release --quiet --bin sim -- --seeds "0..$seeds" --machines
     stage "demonstration" cargo run --release --quiet --bin loadgen -- demo
     printf '\nduration  %s s\n' "$SECONDS"
     if [ ${#failed[@]} -eq 0 ]; then

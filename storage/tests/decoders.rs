@@ -19,6 +19,7 @@ use ringlog_storage::format::manifest::{
     Anchor, Counts, DroppedRow, Manifest, PartitionRow, RangeRow, RunInfo, SegmentRow,
 };
 use ringlog_storage::format::origin::Origin;
+use ringlog_storage::format::replaced::{Moved, Replaced, Target};
 use ringlog_storage::format::run_header::{self, RunHeader};
 use ringlog_storage::format::run_page::{self, Fence, Page, RunRow};
 use ringlog_storage::format::segment_header::{CheckpointPointer, SegmentHeader};
@@ -127,6 +128,7 @@ fn segment_header(random: &mut Random) -> SegmentHeader {
         epoch: small_number(random),
         created_ms: number(random).cast_signed(),
         checkpoint: pointer(random),
+        is_cold: random.chance(0.5),
     }
 }
 
@@ -169,6 +171,8 @@ fn entry(random: &mut Random) -> EntryHeader {
         EntryKind::StartOffset,
         EntryKind::PartitionDropped,
         EntryKind::Checkpoint,
+        EntryKind::Replaced,
+        EntryKind::Removed,
         EntryKind::Machine,
     ];
     EntryHeader {
@@ -298,6 +302,37 @@ fn fences(random: &mut Random, page: u32) -> Vec<Fence> {
     fences
 }
 
+fn replaced(random: &mut Random) -> Replaced {
+    let moved = some(random, |random| {
+        (PartitionId(number(random)), Offset(offset(random)))
+    });
+    Replaced {
+        sources: some(random, number),
+        moved: match random.chance(0.5) {
+            true => Moved::All,
+            false => Moved::Partitions(moved),
+        },
+        targets: some(random, |random| Target {
+            segment: number(random),
+            data_end: number(random),
+            first_sequence: Sequence(number(random)),
+            last_sequence: Sequence(number(random)),
+            footer_bytes: small_number(random),
+            footer_checksum: number(random),
+            ranges: some(random, |random| {
+                let first = offset(random) >> 1;
+                RangeRow {
+                    partition: PartitionId(number(random)),
+                    first: Offset(first),
+                    end: Offset(first + 1 + (offset(random) >> 2)),
+                    bytes: number(random),
+                    max_timestamp: number(random).cast_signed(),
+                }
+            }),
+        }),
+    }
+}
+
 #[test]
 fn what_is_encoded_decodes_to_itself() {
     rounds(|random| {
@@ -352,6 +387,8 @@ fn what_is_encoded_decodes_to_itself() {
         let number_of_run = number(random);
         let name = run_header::run_file_name(number_of_run);
         assert_eq!(run_header::run_number_of(&name), Some(number_of_run));
+        let switch = replaced(random);
+        assert_eq!(Replaced::decode(&switch.encode()), Ok(switch));
         let slot = number(random);
         assert_eq!(
             segment_name::slot_of(&segment_name::file_name(slot)),
@@ -530,8 +567,18 @@ fn mutated_headers_trailers_footers_and_manifests_are_refused_or_bounded() {
             }
         }
 
+        let mut bytes = replaced(random).encode();
+        mutate(random, &mut bytes);
+        let cut = below(random, bytes.len() + 1);
+        for bytes in [&bytes[..], &bytes[..cut]] {
+            if let Ok(switch) = Replaced::decode(bytes) {
+                assert_eq!(switch.encode().len(), bytes.len());
+            }
+        }
+
         let length = below(random, 300);
         let bytes = noise(random, length);
+        let _ = Replaced::decode(&bytes);
         let _ = EntryHeader::decode_table(&bytes, length);
         let _ = block::decode(&key, &bytes, 4096);
         let _ = Manifest::decode(&bytes);

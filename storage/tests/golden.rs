@@ -283,18 +283,19 @@ fn run_contents(name: &str, content: &[u8]) -> String {
 
 #[test]
 fn version_1_decodes_to_what_was_written_down() {
-    decodes_to_what_was_written_down(1);
+    // Version 1 knows no cold segments.
+    decodes_to_what_was_written_down(1, &|found| found.replace(", is_cold: false", ""));
 }
 
 #[test]
 fn version_2_decodes_to_what_was_written_down_and_encodes_to_the_same_bytes() {
-    decodes_to_what_was_written_down(2);
+    decodes_to_what_was_written_down(2, &|found| found);
 }
 
-fn decodes_to_what_was_written_down(version: u16) {
+fn decodes_to_what_was_written_down(version: u16, as_it_was: &dyn Fn(String) -> String) {
     let image = load(version);
     let expected = std::fs::read_to_string(folder(version).join("contents.txt")).unwrap();
-    let found = contents(&image);
+    let found = as_it_was(contents(&image));
     for (number, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
         assert_eq!(found, expected, "line {}", number + 1);
     }

@@ -149,6 +149,7 @@ fn header(shape: &Shape, segment: u64, checkpoint: Option<CheckpointPointer>) ->
         epoch: 1,
         created_ms: 0,
         checkpoint,
+        is_cold: false,
     }
 }
 

@@ -9,10 +9,15 @@ use anyhow::{Context, Result, ensure};
 use ringlog_tests::rust_source::{Mention, is_name, mentions, tokens};
 
 /// Each crate, where it lies, and which of the others it may depend on.
-const CRATES: [(&str, &str, &[&str]); 8] = [
+const CRATES: [(&str, &str, &[&str]); 9] = [
     ("ringlog-types", "storage/types", &[]),
     ("ringlog-storage", "storage", &["ringlog-types"]),
     ("ringlog-engine", "server/engine", &["ringlog-types"]),
+    (
+        "ringlog-machines",
+        "server/machines",
+        &["ringlog-types", "ringlog-storage", "ringlog-engine"],
+    ),
     (
         "ringlog-tuning",
         "tuning",
@@ -25,6 +30,7 @@ const CRATES: [(&str, &str, &[&str]); 8] = [
             "ringlog-types",
             "ringlog-storage",
             "ringlog-engine",
+            "ringlog-machines",
             "ringlog-tuning",
         ],
     ),
@@ -52,7 +58,12 @@ const CRATES: [(&str, &str, &[&str]); 8] = [
     (
         "ringlog-tests",
         "tests",
-        &["ringlog-types", "ringlog-storage", "ringlog-engine"],
+        &[
+            "ringlog-types",
+            "ringlog-storage",
+            "ringlog-engine",
+            "ringlog-machines",
+        ],
     ),
 ];
 

@@ -315,6 +315,40 @@ fn segments_that_came_along_go_when_their_records_do() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn thousands_of_partitions_move_at_a_start() -> Result<()> {
+    const PARTITIONS: i32 = 1_500;
+    let mut node = Node::with(options(1))?;
+    let mut client = Connection::open(node.kafka(0))?;
+    client.create_topic("many", PARTITIONS, &[])?;
+    let value = |index: i32| format!("of {index}").into_bytes();
+    for index in 0..PARTITIONS {
+        let batch = Batch::of_values([value(index)]).encode();
+        ensure!(client.produce("many", index, &batch)?.error == error::NONE);
+    }
+    node.kill9()?;
+    let position = node.log_position()?;
+    node.restart_with(options(3))?;
+    println!("{}", node.log_line(position, &["migrated in"])?);
+    let mut clients = connect(&node, 3)?;
+    let mut shares = [0; 3];
+    for index in 0..PARTITIONS {
+        for (core, client) in clients.iter_mut().enumerate() {
+            if client.list_offset("many", index, -1)? == (error::NONE, 1) {
+                shares[core] += 1;
+                let found = client.read_all("many", index)?;
+                ensure!(found == [(0, value(index))], "{index}: {found:?}");
+            }
+        }
+    }
+    ensure!(shares.iter().sum::<i32>() == PARTITIONS, "{shares:?}");
+    ensure!(
+        shares.iter().all(|share| *share >= PARTITIONS / 3),
+        "{shares:?}"
+    );
+    Ok(())
+}
+
 /// `ringlog serve` arguments for more directories.
 fn with_directories(cores: u16, more: &[&Path]) -> NodeOptions {
     let paths = more.iter().map(|path| path.to_string_lossy().into_owned());

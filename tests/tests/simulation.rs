@@ -2,6 +2,7 @@
 
 use ringlog_storage::io::sim::Faults;
 use ringlog_storage::log::SeededBug;
+use ringlog_tests::sim::machines::{Lived, Mistake, run_machines};
 use ringlog_tests::sim::{Failure, Outcome, Settings, mix_histories, run};
 
 fn settings(faults: Faults, bug: Option<SeededBug>) -> Settings {
@@ -9,6 +10,7 @@ fn settings(faults: Faults, bug: Option<SeededBug>) -> Settings {
         lives: 8,
         steps: 300,
         faults,
+        cleaning: false,
         bug,
         trace: false,
     }
@@ -178,4 +180,54 @@ fn a_segment_of_another_history_is_named_and_ignoring_the_chain_is_caught() {
         panic!("the chain is ignored and nobody notices");
     };
     println!("IgnoreChain is caught at seed {seed}: {what}");
+}
+
+fn machines(range: std::ops::Range<u64>, faults: Faults) -> Lived {
+    let settings = settings(faults, None);
+    let mut total = Lived::default();
+    for seed in range {
+        match run_machines(seed, &settings, None) {
+            Ok(lived) => total.add(&lived),
+            Err(broken) => panic!("{broken}"),
+        }
+    }
+    println!("{total:?}");
+    total
+}
+
+/// Topics, idempotent producers, trims and producer ids come back as they were acknowledged, and of
+/// weaker topics nothing is lost but what their level says.
+#[test]
+fn the_machines_of_a_node_come_back_after_kills_and_power_cuts_as_they_were_acknowledged() {
+    let total = machines(0..40, Faults::power_cuts_only());
+    assert!(
+        total.repeats_of_pending > 500 && total.refused > 1_000 && total.commands > 1_000,
+        "the runs did little: {total:?}"
+    );
+    let lost = [
+        total.buffered_lost_by_kill,
+        total.buffered_lost_by_power_cut,
+        total.written_lost_by_power_cut,
+    ];
+    assert!(
+        lost.iter().all(|lost| *lost > 50),
+        "each level below flushed loses what it may: {total:?}"
+    );
+}
+
+#[test]
+fn the_machines_of_a_node_survive_a_failing_disk() {
+    machines(1_000..1_040, Settings::failing_disk());
+}
+
+#[test]
+fn mistakes_of_a_node_with_its_machines_are_caught() {
+    let settings = settings(Faults::power_cuts_only(), None);
+    for (name, mistake) in Mistake::ALL {
+        let failure = (0..5).find_map(|seed| run_machines(seed, &settings, Some(mistake)).err());
+        let Some(Failure { seed, what, .. }) = failure else {
+            panic!("{name} was not caught in 5 seeds");
+        };
+        println!("{name} is caught at seed {seed}: {what}");
+    }
 }

@@ -179,6 +179,7 @@ fn storage(settings: &Settings, directory: &DataDirectory) -> anyhow::Result<Sto
         segment_bytes: settings.segment_bytes,
         pool_segments: settings.pool_segments,
         cache_bytes: settings.cache_bytes,
+        clean_bytes_per_second: settings.clean_bytes_per_second,
         ..LogConfig::default()
     };
     // What waits for the disk and what readers ask for share the core's memory with requests.

@@ -204,6 +204,14 @@ pub const OPTIONS: &[OptionRow] = &[
         "How often retention is looked at, milliseconds",
     ),
     row(
+        "clean_bytes_per_second",
+        "clean-bytes-per-second",
+        Kind::Number,
+        Some("33554432"),
+        "Bytes that a core's cleaner reads and writes in a second, four times as many while \
+         nothing else is written; 0: nothing is cleaned",
+    ),
+    row(
         "producer_expiry_ms",
         "producer-expiry-ms",
         Kind::Number,

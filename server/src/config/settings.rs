@@ -71,6 +71,8 @@ pub struct Settings {
     pub pool_segments: usize,
     /// How often retention is looked at.
     pub retention_check: Duration,
+    /// Bytes that a core's cleaner may move in a second; 0: nothing is cleaned.
+    pub clean_bytes_per_second: u64,
     /// A producer that is silent for this long is forgotten.
     pub producer_expiry: Duration,
     /// How long a stop waits for requests in progress.
@@ -124,6 +126,7 @@ impl Settings {
             segment_bytes: required(layers, "segment_bytes", 4 << 20, 1 << 32)?,
             pool_segments: count("pool_segments", 1, 1 << 10)?,
             retention_check: ms("retention_check_ms")?,
+            clean_bytes_per_second: required(layers, "clean_bytes_per_second", 0, 1 << 40)?,
             producer_expiry: ms("producer_expiry_ms")?,
             drain_timeout: ms("drain_timeout_ms")?,
             spin: Duration::from_micros(required(layers, "spin_us", 0, 1_000_000)?),

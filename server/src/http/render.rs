@@ -149,6 +149,41 @@ const LOG_COUNTERS: &[(&str, &str, OfSnapshot)] = &[
         "Bytes read for readers",
         |core| core.log.cold_read_bytes,
     ),
+    (
+        "ringlog_clean_read_bytes",
+        "Bytes read by the cleaner",
+        |core| core.log.clean_read_bytes,
+    ),
+    (
+        "ringlog_clean_written_bytes",
+        "Bytes written by the cleaner; none of them are among the others",
+        |core| core.log.clean_written_bytes,
+    ),
+    (
+        "ringlog_clean_runs",
+        "Runs of the cleaner that replaced segments",
+        |core| core.log.clean_runs,
+    ),
+    (
+        "ringlog_cleaned_segments",
+        "Segments replaced by the cleaner",
+        |core| core.log.cleaned_segments,
+    ),
+    (
+        "ringlog_compaction_passes",
+        "Passes of log compaction over a partition",
+        |core| core.log.compaction_passes,
+    ),
+    (
+        "ringlog_compacted_batches",
+        "Batches of which log compaction left nothing, or not all",
+        |core| core.log.compacted_batches,
+    ),
+    (
+        "ringlog_clean_failures",
+        "Runs of the cleaner given up because the device failed",
+        |core| core.log.clean_failures,
+    ),
     ("ringlog_checkpoints", "Checkpoints made durable", |core| {
         core.log.checkpoints
     }),
@@ -217,6 +252,11 @@ const LOG_GAUGES: &[(&str, &str, OfSnapshot)] = &[
         "ringlog_segments_free",
         "Segments ready to be written",
         |core| wide(core.log.segments_free),
+    ),
+    (
+        "ringlog_cleaning",
+        "Whether a run of the cleaner is under way",
+        |core| u64::from(core.log.cleaning),
     ),
     ("ringlog_damaged_ranges", "Damaged ranges known", |core| {
         core.log.damaged_ranges

@@ -280,6 +280,7 @@ async fn in_batch(
         Ok(Some(RecordPlace {
             offset_delta,
             timestamp_ms,
+            ..
         })) => Some(Found {
             offset: (header.base_offset + i64::from(offset_delta)).max(start),
             timestamp_ms,

@@ -1,6 +1,6 @@
-//! Opens a stored batch, compressed or not, to read when and where its records are: for the last
-//! step of a lookup by timestamp, and for a batch whose producer left the maximum timestamp out.
-//! Nothing else ever opens a batch.
+//! Opens a batch, compressed or not, to read when and where its records are: for the last step of
+//! a lookup by timestamp, for a batch whose producer left the maximum timestamp out, and whether
+//! all have keys, where the topic is compacted. Nothing else on the way of a batch opens it.
 //!
 //! Invariants: decompressed bytes flow through a small window and are never gathered, so that a
 //! bomb costs time and no memory; the time is bounded by [`OPENED_BATCH_BYTES`] and is spent in
@@ -8,8 +8,7 @@
 
 use std::io::{self, Read};
 
-use flate2::bufread::MultiGzDecoder;
-use ringlog_types::batch::{BatchError, BatchHeader, Compression, HEADER_BYTES};
+use ringlog_types::batch::{BatchError, BatchHeader, HEADER_BYTES, decoder};
 
 use super::limits::{OPENED_BATCH_BYTES, STEP_BYTES};
 
@@ -20,6 +19,8 @@ pub struct RecordPlace {
     pub offset_delta: i32,
     /// Milliseconds.
     pub timestamp_ms: i64,
+    /// Whether it has a key.
+    pub has_key: bool,
 }
 
 /// Why a batch cannot be opened.
@@ -86,11 +87,30 @@ pub async fn first_at_or_after(
     Ok(found)
 }
 
+/// Place in the batch of the first record without a key.
+///
+/// Cancellation: nothing is kept.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn first_without_key(batch: &[u8]) -> Result<Option<i32>, OpenError> {
+    let (mut index, mut found) = (0, None);
+    each(batch, |place| {
+        if !place.has_key {
+            found = Some(index);
+        }
+        index += 1;
+        found.is_none()
+    })
+    .await?;
+    Ok(found)
+}
+
 /// Calls `visit` with each record until it says `false`.
 async fn each(batch: &[u8], mut visit: impl FnMut(RecordPlace) -> bool) -> Result<(), OpenError> {
     let header = BatchHeader::parse(batch)?;
     let mut source = Bounded::new(
-        decoder(&header, &batch[HEADER_BYTES..])?,
+        decoder(header.compression()?, &batch[HEADER_BYTES..]).map_err(OpenError::Codec)?,
         OPENED_BATCH_BYTES,
     );
     let mut next_pause = STEP_BYTES as u64;
@@ -112,18 +132,6 @@ async fn each(batch: &[u8], mut visit: impl FnMut(RecordPlace) -> bool) -> Resul
     Ok(())
 }
 
-fn decoder<'a>(header: &BatchHeader, payload: &'a [u8]) -> Result<Box<dyn Read + 'a>, OpenError> {
-    Ok(match header.compression()? {
-        Compression::None => Box::new(payload),
-        Compression::Gzip => Box::new(MultiGzDecoder::new(payload)),
-        Compression::Snappy => Box::new(Snappy::new(payload)),
-        Compression::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(payload)),
-        Compression::Zstd => {
-            Box::new(zstd::stream::read::Decoder::with_buffer(payload).map_err(OpenError::Codec)?)
-        }
-    })
-}
-
 /// Reads what is wanted of a record, and says how many bytes of it are left.
 fn record(
     source: &mut Bounded<'_>,
@@ -140,12 +148,14 @@ fn record(
     let timestamp_delta = source.varint()?.ok_or_else(bad)?;
     let offset_delta = source.varint()?.and_then(|delta| i32::try_from(delta).ok());
     let offset_delta = offset_delta.ok_or_else(bad)?;
+    let has_key = source.varint()?.ok_or_else(bad)? >= 0;
     let rest = length.checked_sub(source.taken - start).ok_or_else(bad)?;
     let timestamp_ms = header.base_timestamp.wrapping_add(timestamp_delta);
     Ok((
         RecordPlace {
             offset_delta,
             timestamp_ms,
+            has_key,
         },
         rest,
     ))
@@ -226,81 +236,6 @@ impl<'a> Bounded<'a> {
             }
         }
         Ok(None)
-    }
-}
-
-/// Snappy as Kafka clients write it: the framing of xerial's Java library, or (some C clients)
-/// one raw block.
-///
-/// ```text
-/// 82 "SNAPPY" 00, version i32, compatible version i32, { length i32, raw block }*
-/// ```
-struct Snappy<'a> {
-    framed: bool,
-    rest: &'a [u8],
-    block: Vec<u8>,
-    at: usize,
-}
-
-const XERIAL_MAGIC: &[u8] = &[0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-const XERIAL_HEADER_BYTES: usize = 16;
-
-/// Largest decompressed block. Writers make blocks of 32 KiB, or one block of the whole batch.
-const SNAPPY_BLOCK_BYTES: usize = 16 << 20;
-
-impl<'a> Snappy<'a> {
-    fn new(payload: &'a [u8]) -> Snappy<'a> {
-        let framed = payload.starts_with(XERIAL_MAGIC) && payload.len() >= XERIAL_HEADER_BYTES;
-        let rest = if framed {
-            &payload[XERIAL_HEADER_BYTES..]
-        } else {
-            payload
-        };
-        Snappy {
-            framed,
-            rest,
-            block: Vec::new(),
-            at: 0,
-        }
-    }
-
-    /// The next compressed block.
-    fn take(&mut self) -> io::Result<&'a [u8]> {
-        if !self.framed {
-            return Ok(std::mem::take(&mut self.rest));
-        }
-        let cut_off = || io::Error::from(io::ErrorKind::UnexpectedEof);
-        let (length, rest) = self.rest.split_first_chunk::<4>().ok_or_else(cut_off)?;
-        let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| cut_off())?;
-        let (block, rest) = rest.split_at_checked(length).ok_or_else(cut_off)?;
-        self.rest = rest;
-        Ok(block)
-    }
-}
-
-impl Read for Snappy<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.block.len() {
-            if self.rest.is_empty() {
-                return Ok(0);
-            }
-            let compressed = self.take()?;
-            let bytes = snap::raw::decompress_len(compressed)?;
-            // A byte of Snappy makes at most 64: a copy of 64 bytes takes at least two. What
-            // announces more than that lies, and is not made room for.
-            if bytes > SNAPPY_BLOCK_BYTES || bytes > compressed.len().saturating_mul(64) {
-                let cause = format!("a snappy block announces {bytes} bytes");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, cause));
-            }
-            self.block.resize(bytes, 0);
-            let written = snap::raw::Decoder::new().decompress(compressed, &mut self.block)?;
-            self.block.truncate(written);
-            self.at = 0;
-        }
-        let count = out.len().min(self.block.len() - self.at);
-        out[..count].copy_from_slice(&self.block[self.at..self.at + count]);
-        self.at += count;
-        Ok(count)
     }
 }
 

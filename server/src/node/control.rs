@@ -19,9 +19,9 @@ use ringlog_types::{CoreId, Offset, PartitionId};
 
 use super::core::{Core, CoreHandle};
 use super::decisions::{Asker, Decisions};
-use super::machine::apply_metadata;
 use super::message::{ControlError, Message, StorageFailed};
 use super::outbox::Outbox;
+use ringlog_machines::apply_metadata;
 
 /// One core's part of the control plane.
 #[derive(Debug)]

@@ -19,7 +19,6 @@ use ringlog_storage::log::{AppendError, EntryKind, EntryMeta, Log};
 use ringlog_types::{CoreId, LogId, Offset, PartitionId, Sequence};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
-use super::machine::{CoreMachine, Effects};
 use super::mailbox::Mailbox;
 use super::message::{ControlError, Message, StorageFailed};
 use super::metrics::CoreMetrics;
@@ -28,6 +27,7 @@ use super::step_watch::StepWatch;
 use super::topology::Topology;
 use super::waiters::{Signal, Waiters};
 use crate::config::Settings;
+use ringlog_machines::{CoreMachine, Effects};
 
 pub mod waits;
 

@@ -19,10 +19,10 @@ use tokio::time::sleep;
 
 use super::control::ControlPlane;
 use super::core::CoreHandle;
-use super::machine::Effects;
 use super::polling::Polling;
 use super::status::NodeStatus;
 use crate::runtime::Readable;
+use ringlog_machines::Effects;
 
 /// What a turn found.
 struct Turn {

@@ -6,11 +6,12 @@
 //! | `directory`, `identity`, `directory_error` | the data directories, and what they are |
 //! | `topology` | who owns what, and where |
 //! | `migration` | a start with other logs than before |
-//! | `core`, `append`, `machine` | a core's state, records into it, its machines behind its log |
+//! | `core`, `append` | a core's state, records into it |
 //! | `driver`, `polling` | what moves the log, how long it polls |
 //! | `waiters`, `reach` | who waits for the log, and how far it has come |
 //! | `mailbox`, `message`, `inbox`, `outbox` | between cores |
 //! | `control`, `decisions`, `retention` | topics and their configs; old records |
+//! | `cleaner`, `compaction`, `helper` | rewriting old segments; the thread that works beside a core |
 //! | `accept`, `metrics`, `step_watch` | connections; what a core counts; how long its steps take |
 //!
 //! Invariant: a core's state is touched by its own thread only, and only by synchronous code
@@ -18,15 +19,17 @@
 
 pub mod accept;
 pub mod append;
+pub mod cleaner;
+pub mod compaction;
 pub mod control;
 pub mod core;
 pub mod decisions;
 pub mod directory;
 pub mod directory_error;
 pub mod driver;
+pub mod helper;
 pub mod identity;
 pub mod inbox;
-pub mod machine;
 pub mod mailbox;
 pub mod message;
 pub mod metrics;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use ringlog_engine::topics::{CleanupPolicy, TopicConfig};
+use ringlog_engine::topics::TopicConfig;
 use ringlog_storage::log::{AppendError, EntryKind, EntryMeta};
 use ringlog_types::PartitionId;
 
@@ -107,7 +107,7 @@ fn move_start(
 
 /// Bytes to keep, and the time before which records expire; `None` without any limit.
 fn limits(config: &TopicConfig, now_ms: i64) -> Option<(Option<u64>, Option<i64>)> {
-    if config.cleanup_policy() != CleanupPolicy::Delete {
+    if !config.cleanup_policy().deletes() {
         return None;
     }
     let keep_bytes = config.retention_bytes();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ringlog_engine::partitions::{Partitions, ProducerIds};
 use ringlog_engine::topics::{Durability, MetadataRecord, Topic, Topics};
 use ringlog_storage::io::uring::{UringIo, UringOptions};
+use ringlog_storage::log::clean::CleanTask;
 use ringlog_storage::log::{Log, LogConfig, RecoveryReport};
 use ringlog_types::{CoreId, LogId, PartitionId};
 use tokio::net::TcpListener;
@@ -21,14 +22,15 @@ use super::accept::{self, ConnectionHandler};
 use super::control::ControlPlane;
 use super::core::{Core, CoreHandle};
 use super::driver::Driver;
-use super::machine::{CoreMachine, Effects};
+use super::helper::Helper;
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::status::{NodeStatus, Phase};
 use super::topology::Topology;
-use super::{inbox, retention};
+use super::{cleaner, inbox, retention};
 use crate::config::Settings;
 use crate::runtime::{self, BoundSocket, Readable};
+use ringlog_machines::{CoreMachine, Effects};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -246,6 +248,11 @@ async fn serve(mut core: Core, plan: Plan, start: Start) -> Result<Core, String>
             runtime::spawn_local(async move { control.outbox.post_all(&mailboxes).await })
         },
         retention: runtime::spawn_local(retention::run(handle.clone())),
+        cleaner: {
+            let helper = Helper::start(plan.id, CleanTask::run);
+            let helper = helper.map_err(|error| format!("starting the helper thread: {error}"))?;
+            runtime::spawn_local(cleaner::run(handle.clone(), helper))
+        },
     };
     if plan.id.0 == 0 && handle.with(|core| core.topics.cluster_id().is_none()) {
         let record = MetadataRecord::ClusterCreated {
@@ -299,6 +306,7 @@ async fn serve_until_stopped(
             Err(error) => format!("the driver ended: {error}"),
         }),
         ended = &mut tasks.outbox => Err(format!("the outbox task ended: {ended:?}")),
+        ended = &mut tasks.cleaner => Err(format!("the cleaner's task ended: {ended:?}")),
         ended = &mut tasks.retention => Err(format!("the retention task ended: {ended:?}")),
         () = accept::accept(listener, core, handler, connections) => Ok(()),
     }
@@ -310,6 +318,7 @@ struct Tasks {
     inbox: JoinHandle<Result<(), String>>,
     outbox: JoinHandle<()>,
     retention: JoinHandle<()>,
+    cleaner: JoinHandle<()>,
 }
 
 impl Tasks {
@@ -318,6 +327,7 @@ impl Tasks {
         end(self.inbox).await;
         end(self.outbox).await;
         end(self.retention).await;
+        end(self.cleaner).await;
         end(self.driver).await;
     }
 }

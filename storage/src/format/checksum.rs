@@ -26,6 +26,12 @@ impl Key {
         Key { secret }
     }
 
+    /// The same checksum, of bytes that come in pieces.
+    #[must_use]
+    pub fn hasher(&self) -> Hasher {
+        Hasher(xxh3::Xxh3::with_secret(self.secret))
+    }
+
     /// Checksum of header-like bytes under this key.
     #[must_use]
     pub fn checksum(&self, bytes: &[u8]) -> u64 {
@@ -39,6 +45,35 @@ impl std::fmt::Debug for Key {
     }
 }
 
+/// A checksum of bytes that come in pieces.
+#[derive(Clone)]
+pub struct Hasher(xxh3::Xxh3);
+
+impl Hasher {
+    /// [`payload_checksum`] in pieces.
+    #[must_use]
+    pub fn plain() -> Hasher {
+        Hasher(xxh3::Xxh3::new())
+    }
+
+    /// The next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The checksum of all pieces.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.0.digest()
+    }
+}
+
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hasher(..)")
+    }
+}
+
 /// Checksum of a payload. Plain: it stands in an entry table that is keyed.
 #[must_use]
 pub fn payload_checksum(payload: &[u8]) -> u64 {
@@ -48,6 +83,27 @@ pub fn payload_checksum(payload: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_checksum_in_pieces_is_that_of_the_whole() {
+        let key = Key::derive(3);
+        for length in [0, 1, 16, 120, 240, 241, 1024, 5000, 300_000] {
+            let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            for piece in [1, 7, 100, 4096, 262_144] {
+                let (mut keyed, mut plain) = (key.hasher(), Hasher::plain());
+                for piece in bytes.chunks(piece) {
+                    keyed.update(piece);
+                    plain.update(piece);
+                }
+                assert_eq!(keyed.digest(), key.checksum(&bytes), "{length} in {piece}");
+                assert_eq!(
+                    plain.digest(),
+                    payload_checksum(&bytes),
+                    "{length} in {piece}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn another_nonce_gives_another_checksum_for_short_and_long_input() {

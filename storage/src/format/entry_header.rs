@@ -26,17 +26,32 @@ pub enum EntryKind {
     PartitionDropped = 3,
     /// A part of a checkpoint (storage's own).
     Checkpoint = 4,
+    /// Segments were rewritten: what lay in the sources lies in the targets from here on
+    /// (storage's own).
+    Replaced = 5,
+    /// Offsets of a partition whose records log compaction removed: no payload. Only in
+    /// segments that the cleaner wrote, so that a gap there is told from damage.
+    Removed = 6,
     /// State of a machine above storage; the payload is opaque here.
     Machine = 16,
 }
 
 impl EntryKind {
+    /// Whether an entry accounts for offsets of its partition: each offset below the end is
+    /// accounted for by one entry, or lost.
+    #[must_use]
+    pub fn spans_offsets(self) -> bool {
+        matches!(self, EntryKind::Records | EntryKind::Removed)
+    }
+
     fn from_number(number: u16) -> Option<EntryKind> {
         Some(match number {
             1 => EntryKind::Records,
             2 => EntryKind::StartOffset,
             3 => EntryKind::PartitionDropped,
             4 => EntryKind::Checkpoint,
+            5 => EntryKind::Replaced,
+            6 => EntryKind::Removed,
             16 => EntryKind::Machine,
             _ => return None,
         })

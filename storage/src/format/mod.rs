@@ -13,11 +13,13 @@
 pub mod block;
 pub mod block_header;
 pub mod checksum;
+pub mod cold;
 pub mod entry_header;
 pub mod footer;
 pub mod manifest;
 pub mod origin;
 pub mod reader;
+pub mod replaced;
 pub mod run_header;
 pub mod run_page;
 pub mod segment_header;

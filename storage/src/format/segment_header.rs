@@ -14,6 +14,8 @@ use super::{FORMAT_VERSION, FormatError, check_version};
 
 const MAGIC: [u8; 8] = *b"RINGLSEG";
 const WHAT: &str = "segment header";
+/// Flag: the segment was written by the cleaner.
+const COLD: u16 = 1;
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
 #[repr(C)]
@@ -64,6 +66,9 @@ pub struct SegmentHeader {
     pub created_ms: i64,
     /// The newest durable checkpoint at opening.
     pub checkpoint: Option<CheckpointPointer>,
+    /// Written by the cleaner: its blocks are copies and no part of the chain of blocks. See
+    /// [`super::cold`].
+    pub is_cold: bool,
 }
 
 impl SegmentHeader {
@@ -86,7 +91,7 @@ impl SegmentHeader {
             magic: MAGIC,
             checksum: U64::ZERO,
             version: FORMAT_VERSION.into(),
-            flags: U16::ZERO,
+            flags: if self.is_cold { COLD } else { 0 }.into(),
             log: self.log.0.into(),
             segment: self.segment.into(),
             nonce: self.nonce.into(),
@@ -133,6 +138,7 @@ impl SegmentHeader {
             epoch: raw.epoch.get(),
             created_ms: raw.created_ms.get(),
             checkpoint,
+            is_cold: raw.flags.get() & COLD != 0,
         })
     }
 
@@ -164,6 +170,7 @@ mod tests {
                 segment: 8,
                 position: 4096,
             }),
+            is_cold: true,
         }
     }
 

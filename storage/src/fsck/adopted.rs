@@ -12,7 +12,7 @@ use super::offsets::{merged, missing};
 use super::progress::Check;
 use super::scan::{Body, Scan};
 use super::sealed;
-use crate::format::entry_header::EntryKind;
+use super::survey::Found;
 use crate::format::manifest::{Manifest, RangeRow, SegmentRow};
 
 /// Blocks that should be there and are not.
@@ -29,6 +29,9 @@ pub(super) fn check_segments(check: &mut Check<'_>, manifest: &Manifest) -> Resu
     let mut before: Option<(Sequence, u64)> = None;
     let mut writer = None;
     for row in &manifest.segments {
+        if check.survey.found(row.segment).is_some_and(Found::is_cold) {
+            continue; // No part of the chain.
+        }
         let Some(found) = check.survey.segments.get(&row.segment) else {
             let ranges = row.ranges.iter().map(offsets_of).collect();
             let place = Place {
@@ -64,7 +67,7 @@ pub(super) fn check_segments(check: &mut Check<'_>, manifest: &Manifest) -> Resu
     Ok(())
 }
 
-fn offsets_of(range: &RangeRow) -> OffsetRange {
+pub(super) fn offsets_of(range: &RangeRow) -> OffsetRange {
     OffsetRange {
         partition: range.partition,
         first: range.first,
@@ -73,7 +76,7 @@ fn offsets_of(range: &RangeRow) -> OffsetRange {
 }
 
 /// Returns the last block's sequence and checksum, if the last one is there.
-fn check_segment(
+pub(super) fn check_segment(
     check: &mut Check<'_>,
     row: &SegmentRow,
     scan: &Scan,
@@ -95,7 +98,7 @@ fn check_segment(
                 check.damage(Fault::Chain, place, Vec::new(), detail);
             }
             check.keep(row.segment, block, true);
-            let records = entries.iter().filter(|e| e.meta.kind == EntryKind::Records);
+            let records = entries.iter().filter(|e| e.meta.kind.spans_offsets());
             shown.extend(records.map(|entry| OffsetRange {
                 partition: entry.meta.partition,
                 first: entry.meta.base_offset,
@@ -159,7 +162,7 @@ pub(super) fn what_stands(
             Some(gap) => {
                 let here = gap.position == position;
                 let records = gap.salvaged.iter().filter(|_| here);
-                let records = records.filter(|meta| meta.kind == EntryKind::Records);
+                let records = records.filter(|meta| meta.kind.spans_offsets());
                 let salvaged = records.map(|meta| OffsetRange {
                     partition: meta.partition,
                     first: meta.base_offset,
@@ -187,7 +190,8 @@ fn name_losses(
     mut losses: Vec<Loss>,
     shown: &[OffsetRange],
 ) -> Result<(), CheckError> {
-    let found = &check.survey.segments[&row.segment];
+    let found = check.survey.found(row.segment);
+    let found = found.expect("a segment whose blocks were looked at was found");
     let wanted = row.ranges.iter().map(offsets_of);
     let gone: Vec<OffsetRange> = wanted.flat_map(|range| missing(range, shown)).collect();
     if losses.is_empty() {

@@ -4,6 +4,7 @@ use ringlog_types::{LogId, Sequence};
 
 use super::adopted;
 use super::checkpoint::{self, CheckpointFault};
+use super::cold;
 use super::error::CheckError;
 use super::finding::{Fault, LogCheck, Place};
 use super::offsets::Partitions;
@@ -81,6 +82,7 @@ pub fn check(
         check.checkpoint = Some(pointer.sequence);
         partitions = Partitions::of(manifest);
         adopted::check_segments(&mut check, manifest)?;
+        cold::check_segments(&mut check, manifest)?;
         cursor = Cursor::behind(&manifest.anchor);
     }
     let end = replayed::walk(&mut check, cursor, &mut partitions)?;

@@ -12,6 +12,7 @@
 //! | `scan` | a segment's blocks |
 //! | `checkpoint` | the newest one |
 //! | `runs` | the index runs that it names |
+//! | `cold` | segments that the cleaner wrote |
 //! | `adopted` | segments that the checkpoint knows |
 //! | `replayed` | the chain behind it, and where it ends |
 //! | `sealed` | footers and trailers |
@@ -28,6 +29,7 @@
 mod adopted;
 mod check;
 mod checkpoint;
+mod cold;
 mod error;
 mod finding;
 mod offsets;

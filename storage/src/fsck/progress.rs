@@ -10,7 +10,7 @@ use super::error::CheckError;
 use super::finding::{
     Fault, Finding, LogCheck, OffsetRange, Place, Role, SegmentCheck, Severity, TornTail,
 };
-use super::offsets::Partitions;
+use super::offsets::{Partitions, merged, missing};
 use super::scan::{Body, EntryFault, Scan, Scanned, Scanner};
 use super::sealed;
 use super::source::Source;
@@ -44,6 +44,8 @@ pub(super) struct Check<'a> {
     findings: Vec<Finding>,
     /// No damage, and not worth a word, where nothing of their offsets is live.
     if_live: Vec<Finding>,
+    /// What cold segments hold: a segment that it came from may be sealed without it.
+    copied: Vec<OffsetRange>,
     scanned: Option<(u64, Rc<Scan>)>,
     /// Positions of the log's own blocks, by segment.
     kept: BTreeMap<u64, BTreeSet<u64>>,
@@ -67,6 +69,7 @@ impl<'a> Check<'a> {
             options,
             findings: survey.findings.clone(),
             if_live: Vec::new(),
+            copied: Vec::new(),
             checkpoint: None,
             scanned: None,
             kept: BTreeMap::new(),
@@ -131,6 +134,23 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// A segment that a checkpoint names was replaced: that no file holds it is no loss.
+    pub fn forget_missing(&mut self, segment: u64) {
+        self.if_live.retain(|finding| {
+            finding.fault != Fault::MissingSegment || finding.place.segment != Some(segment)
+        });
+    }
+
+    /// A cold segment holds these offsets.
+    pub fn add_copied(&mut self, ranges: impl Iterator<Item = OffsetRange>) {
+        self.copied.extend(ranges);
+    }
+
+    fn found(&self, segment: u64) -> &'a Found {
+        let found = self.survey.found(segment);
+        found.expect("only segments that were found are looked into")
+    }
+
     /// More offsets that an earlier finding explains.
     pub fn add_offsets(&mut self, finding: usize, range: OffsetRange) {
         self.findings[finding].offsets.push(range);
@@ -143,7 +163,7 @@ impl<'a> Check<'a> {
         {
             return Ok(Rc::clone(scan));
         }
-        let found = &self.survey.segments[&segment];
+        let found = self.found(segment);
         let batches = self.options.batches;
         let mut scanner = Scanner::new(
             self.source,
@@ -160,7 +180,7 @@ impl<'a> Check<'a> {
     }
 
     pub fn place(&self, segment: u64, position: u64, first: Sequence, end: Sequence) -> Place {
-        let found = self.survey.segments.get(&segment);
+        let found = self.survey.found(segment);
         Place {
             file: found.map(|found| found.name.clone()),
             segment: Some(segment),
@@ -193,7 +213,7 @@ impl<'a> Check<'a> {
         let first = count.sequences.map_or(sequence, |(first, _)| first);
         count.sequences = Some((first, sequence));
         let header = &block.header;
-        let found = &self.survey.segments[&segment];
+        let found = self.found(segment);
         let mut wrong = Vec::new();
         let number = found.origin.map_or(segment, |origin| origin.segment);
         if header.segment != number {
@@ -262,7 +282,8 @@ impl<'a> Check<'a> {
 
     /// Footers and trailers of the segments that hold blocks of the log and were not checked yet.
     pub fn check_seals(&mut self) -> Result<(), CheckError> {
-        let newest = self.kept.keys().next_back().copied();
+        let chain = self.kept.keys().rev();
+        let newest = chain.copied().find(|id| !self.found(*id).is_cold());
         let left = self
             .kept
             .keys()
@@ -280,7 +301,7 @@ impl<'a> Check<'a> {
             return Ok(());
         };
         let scan = self.scan(segment)?;
-        let found = &self.survey.segments[&segment];
+        let found = self.found(segment);
         let blocks = scan.blocks.iter();
         let blocks: Vec<&Scanned> = blocks.filter(|b| kept.contains(&b.position)).collect();
         let last_unit = (found.file_bytes / found.unit as u64).saturating_sub(1);
@@ -304,7 +325,7 @@ impl<'a> Check<'a> {
             .is_some_and(|last| last.end() == trailer.data_end);
         let contiguous = ends && blocks.is_sorted_by(|a, b| a.end() == b.position);
         if begins && contiguous && blocks.iter().all(is_whole) {
-            for detail in sealed::check_trailer(trailer, &blocks) {
+            for detail in sealed::check_trailer(trailer, &blocks, found.is_cold()) {
                 self.damage(Fault::Trailer, at_end.clone(), Vec::new(), detail);
             }
         }
@@ -366,7 +387,9 @@ impl<'a> Check<'a> {
 
     /// Without a checkpoint to start from: each segment's blocks for themselves.
     pub fn each_alone(&mut self) -> Result<(), CheckError> {
-        for segment in self.survey.segments.keys().copied().collect::<Vec<_>>() {
+        let segments = self.survey.segments.keys();
+        let segments = segments.chain(self.survey.cold.keys()).copied();
+        for segment in segments.collect::<Vec<_>>() {
             let scan = self.scan(segment)?;
             for block in &scan.blocks {
                 if let Body::Broken(fault) = &block.body {
@@ -381,6 +404,13 @@ impl<'a> Check<'a> {
 
     pub fn finish(mut self, partitions: Partitions, end: Sequence) -> LogCheck {
         partitions.keep_live(&mut self.findings);
+        let copied = merged(std::mem::take(&mut self.copied));
+        let is_footer = |finding: &&mut Finding| finding.fault == Fault::Footer;
+        for finding in self.if_live.iter_mut().filter(is_footer) {
+            let offsets = std::mem::take(&mut finding.offsets).into_iter();
+            finding.offsets = offsets.flat_map(|range| missing(range, &copied)).collect();
+        }
+        self.if_live.retain(|finding| !finding.offsets.is_empty());
         partitions.keep_live(&mut self.if_live);
         let live = self.if_live.into_iter();
         let live = live.filter(|finding| finding.severity == Severity::Damage);
@@ -390,7 +420,8 @@ impl<'a> Check<'a> {
             key(a).cmp(&key(b))
         });
         let mut segments = Vec::new();
-        for (segment, found) in &self.survey.segments {
+        let files = self.survey.segments.iter().chain(&self.survey.cold);
+        for (segment, found) in files {
             let counted = self.counted.remove(segment);
             let role = match (&counted, &found.trailer) {
                 (Some(_), Ok(_)) => Role::Sealed,

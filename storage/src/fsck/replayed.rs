@@ -7,6 +7,7 @@
 use ringlog_types::Sequence;
 
 use super::adopted::what_stands;
+use super::cold;
 use super::error::CheckError;
 use super::finding::{Fault, OffsetRange};
 use super::offsets::{Partitions, Step};
@@ -16,6 +17,7 @@ use super::sealed;
 use crate::format::block_header::{BlockHeader, Group};
 use crate::format::entry_header::EntryKind;
 use crate::format::manifest::Anchor;
+use crate::format::replaced::Replaced;
 
 /// Where the next block is expected.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +92,7 @@ pub(super) fn walk(
                 // A last block with a damaged payload was never finished, unless a later one
                 // states that it was.
                 if is_whole(block) || is_evident(check, cursor)? {
-                    replay.block(check, cursor.segment, block);
+                    replay.block(check, cursor.segment, block)?;
                     cursor.position = block.end();
                     cursor.expected = expected.next();
                     cursor.previous = block.checksum;
@@ -165,7 +167,12 @@ struct Replay<'p> {
 }
 
 impl Replay<'_> {
-    fn block(&mut self, check: &mut Check<'_>, segment: u64, block: &Scanned) {
+    fn block(
+        &mut self,
+        check: &mut Check<'_>,
+        segment: u64,
+        block: &Scanned,
+    ) -> Result<(), CheckError> {
         check.keep(segment, block, false);
         let header = block.header;
         let place = check.place_of(segment, block);
@@ -198,27 +205,33 @@ impl Replay<'_> {
         match header.group {
             Group::Whole => {
                 self.group.clear();
-                self.apply(check, segment, block);
+                self.apply(check, segment, block)?;
             }
             Group::Begin => self.group = vec![block.clone()],
             Group::Continue | Group::Commit => {
                 if open.is_none_or(|open| open.group_first != header.group_first) {
                     self.group.clear();
-                    return;
+                    return Ok(());
                 }
                 self.group.push(block.clone());
                 if header.group == Group::Commit {
                     for block in std::mem::take(&mut self.group) {
-                        self.apply(check, block.header.segment, &block);
+                        self.apply(check, block.header.segment, &block)?;
                     }
                 }
             }
         }
+        Ok(())
     }
 
-    fn apply(&mut self, check: &mut Check<'_>, segment: u64, block: &Scanned) {
+    fn apply(
+        &mut self,
+        check: &mut Check<'_>,
+        segment: u64,
+        block: &Scanned,
+    ) -> Result<(), CheckError> {
         let Body::Whole(entries) = &block.body else {
-            return;
+            return Ok(());
         };
         for entry in entries {
             let meta = &entry.meta;
@@ -238,9 +251,21 @@ impl Replay<'_> {
                 EntryKind::PartitionDropped if !lost => {
                     self.partitions.drop_partition(meta.partition);
                 }
+                EntryKind::Replaced if !lost => {
+                    let payload = entry.payload.as_deref().unwrap_or_default();
+                    match Replaced::decode(payload) {
+                        Ok(replaced) => cold::replace(check, &replaced)?,
+                        Err(fault) => {
+                            let place = check.place_of(segment, block);
+                            let detail = format!("an entry that replaces segments: {fault}");
+                            check.damage(Fault::Statement, place, Vec::new(), detail);
+                        }
+                    }
+                }
                 _ => {}
             }
         }
+        Ok(())
     }
 
     fn records(

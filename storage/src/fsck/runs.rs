@@ -111,7 +111,7 @@ fn ranges(rows: &[RunRow], starts: &BTreeMap<PartitionId, Offset>) -> Vec<RangeR
 }
 
 fn rows_of_footer(check: &Check<'_>, row: &SegmentRow) -> Result<Vec<RunRow>, CheckError> {
-    let Some(found) = check.survey.segments.get(&row.segment) else {
+    let Some(found) = check.survey.found(row.segment) else {
         return Ok(Vec::new());
     };
     let rows = sealed::footer_rows(check.source, found);

@@ -12,6 +12,7 @@ use super::source::Source;
 use crate::format::block::{self, BlockFault};
 use crate::format::block_header::BlockHeader;
 use crate::format::checksum::Key;
+use crate::format::cold;
 use crate::format::entry_header::{EntryHeader, EntryKind, EntryMeta};
 
 /// Bytes read at once, and the largest head of a block that is read for salvage.
@@ -32,6 +33,8 @@ pub(super) struct Seen {
     pub meta: EntryMeta,
     pub bytes: u32,
     pub fault: Option<EntryFault>,
+    /// What replaces segments: its bytes.
+    pub payload: Option<Vec<u8>>,
 }
 
 /// What is behind a block's valid header.
@@ -166,6 +169,7 @@ impl<'a> Scanner<'a> {
 
     fn block(&mut self, position: u64, header: BlockHeader, checksum: u64) -> io::Result<Scanned> {
         let (key, unit, batches) = (self.key, self.unit, self.batches);
+        let is_cold = cold::is_cold(header.sequence);
         let bytes = self.bytes_at(position, header.block_bytes as usize)?;
         let body = match block::decode(key, bytes, unit) {
             Ok(layout) => {
@@ -174,10 +178,14 @@ impl<'a> Scanner<'a> {
                 let seen = entries.map(|(number, entry)| Seen {
                     meta: entry.meta,
                     bytes: entry.length,
+                    payload: (entry.meta.kind == EntryKind::Replaced)
+                        .then(|| bytes[entry.range()].to_vec()),
                     fault: if damaged.contains(&number) {
                         Some(EntryFault::Payload)
                     } else if batches && entry.meta.kind == EntryKind::Records {
-                        check_batch(entry, bytes).err().map(EntryFault::Batch)
+                        check_batch(entry, bytes, is_cold)
+                            .err()
+                            .map(EntryFault::Batch)
                     } else {
                         None
                     },
@@ -208,8 +216,14 @@ impl<'a> Scanner<'a> {
     }
 }
 
-fn check_batch(entry: &EntryHeader, block: &[u8]) -> Result<(), String> {
-    let header = batch::validate(&block[entry.range()]).map_err(|error| error.to_string())?;
+fn check_batch(entry: &EntryHeader, block: &[u8], is_cold: bool) -> Result<(), String> {
+    let validate = if is_cold {
+        // Log compaction may have taken records from it.
+        batch::validate_compacted
+    } else {
+        batch::validate
+    };
+    let header = validate(&block[entry.range()]).map_err(|error| error.to_string())?;
     let meta = &entry.meta;
     if header.base_offset != meta.base_offset.as_i64() || header.offsets() != meta.count {
         return Err(format!(

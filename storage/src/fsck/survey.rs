@@ -11,6 +11,7 @@ use super::source::Source;
 use crate::format::FormatError;
 use crate::format::block_header::BlockHeader;
 use crate::format::checksum::Key;
+use crate::format::cold;
 use crate::format::manifest::Manifest;
 use crate::format::origin::Origin;
 use crate::format::run_header::run_number_of;
@@ -39,6 +40,15 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// Whether the cleaner wrote it.
+    pub fn is_cold(&self) -> bool {
+        match (&self.header, &self.first_block) {
+            (Some(header), _) => header.is_cold,
+            (None, Some((block, _))) => cold::is_cold(block.sequence),
+            (None, None) => false,
+        }
+    }
+
     /// Length of the file before its seal could cut it.
     pub fn is_cut(&self) -> bool {
         let whole = self.header.map(|header| header.segment_bytes);
@@ -52,6 +62,8 @@ pub(super) struct Survey {
     pub segments: BTreeMap<u64, Found>,
     /// Segments of other logs, until a manifest says under which numbers this one has them.
     pub foreign: BTreeMap<Origin, Found>,
+    /// Those that the cleaner wrote.
+    pub cold: BTreeMap<u64, Found>,
     /// Files never used, and files of which nothing can be told.
     pub others: Vec<(String, u64, bool)>,
     pub newest: Option<CheckpointPointer>,
@@ -228,12 +240,19 @@ impl Survey {
         }
     }
 
+    /// A segment's file, whoever wrote it.
+    pub fn found(&self, segment: u64) -> Option<&Found> {
+        self.segments
+            .get(&segment)
+            .or_else(|| self.cold.get(&segment))
+    }
+
     fn add(&mut self, segment: u64, found: Found) {
         if let Some(origin) = found.origin {
             self.foreign.insert(origin, found);
             return;
         }
-        if let Some(other) = self.segments.get(&segment) {
+        if let Some(other) = self.found(segment) {
             let detail = format!("{} has the same segment number", other.name);
             let (name, bytes) = (found.name.clone(), found.file_bytes);
             let damage = Severity::Damage;
@@ -241,7 +260,12 @@ impl Survey {
             self.others.push((name, bytes, true));
             return;
         }
-        self.segments.insert(segment, found);
+        let segments = if found.is_cold() {
+            &mut self.cold
+        } else {
+            &mut self.segments
+        };
+        segments.insert(segment, found);
     }
 
     /// A header that fails while the nonce in it stands: blocks that verify under it prove it.

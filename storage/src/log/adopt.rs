@@ -10,7 +10,7 @@ use ringlog_types::Sequence;
 use super::block::Block;
 use super::index::{Covered, Ghost, SegmentIndex, SegmentRange, gaps};
 use super::report::{Damage, OpenError, RecoveryReport};
-use super::segments::Stage;
+use super::segments::{FooterPlace, Stage};
 use super::survey::{Found, place};
 use super::walk::Walk;
 use super::{EntryKind, Log};
@@ -39,6 +39,15 @@ struct Lost {
 fn covered_by(row: &SegmentRow) -> Option<Covered> {
     let (run, live) = (row.run, row.live);
     (run > 0).then_some(Covered { run, live })
+}
+
+/// The place of a footer that fails its check.
+fn unknown(row: &SegmentRow, file: &Found) -> FooterPlace {
+    FooterPlace {
+        position: row.data_end,
+        bytes: 0,
+        checksum: !file.key.checksum(&[]),
+    }
 }
 
 impl<I: Io> Log<I> {
@@ -127,7 +136,8 @@ impl<I: Io> Log<I> {
                 let state = self.partitions.entry(range.partition).or_default();
                 state.segments.push_back((range.first, row.segment));
             }
-            let Some(file) = found.get(&row.segment) else {
+            let cold = self.take_cold_file(row.segment);
+            let Some(file) = found.get(&row.segment).or(cold.as_ref()) else {
                 if let Some(covered) = covered_by(row) {
                     report.segments_missing += usize::from(row.origin.is_none());
                     let blocks = (row.first_sequence, row.last_sequence.next());
@@ -160,11 +170,21 @@ impl<I: Io> Log<I> {
             segment.index.partitions = ranges.collect();
             segment.index.resident = false;
             segment.index.covered = covered_by(row);
+            segment.is_cold = file.is_cold;
             if segment.index.covered.is_some() {
                 // Its run knows its blocks: without a trailer nothing need be read.
                 segment.stage = Stage::Sealed;
+                segment.amplification = segment.is_cold.then_some(1.0);
                 segment.last_checksum = sealed.map_or(0, |trailer| trailer.last_checksum);
                 segment.footer = sealed.as_ref().map(place);
+                self.segments.live.insert(row.segment, segment);
+            } else if segment.is_cold {
+                // Whole before anything named it. Without its trailer nobody knows its footer, and
+                // its rows are made again from its blocks when somebody asks.
+                segment.stage = Stage::Sealed;
+                segment.amplification = Some(1.0);
+                segment.last_checksum = sealed.map_or(0, |trailer| trailer.last_checksum);
+                segment.footer = Some(sealed.as_ref().map_or_else(|| unknown(row, file), place));
                 self.segments.live.insert(row.segment, segment);
             } else if let Some(trailer) = sealed {
                 segment.stage = Stage::Sealed;
@@ -180,6 +200,10 @@ impl<I: Io> Log<I> {
                     segment.stage = Stage::Sealed;
                 }
             }
+        }
+        for state in self.partitions.values_mut() {
+            // A cold segment stands where its sources stood, whatever its number is.
+            state.segments.make_contiguous().sort_unstable();
         }
         self.durable = anchor.sequence;
         self.anchor = anchor;
@@ -363,7 +387,7 @@ impl<I: Io> Log<I> {
                         && meta.end_offset() > range.first
                         && meta.base_offset < range.end
                 });
-            if meta.kind != EntryKind::Records || wanted.is_none() {
+            if !meta.kind.spans_offsets() || wanted.is_none() {
                 continue;
             }
             if damaged.contains(&number) {

@@ -121,6 +121,17 @@ impl<I: Io> Log<I> {
                     self.checkpoint_part_durable(block);
                     continue;
                 }
+                EntryKind::Replaced if lost => {
+                    tracing::error!(
+                        log = %self.id, sequence = %block.sequence,
+                        "an entry that replaces segments is damaged: they stay as they are"
+                    );
+                    continue;
+                }
+                EntryKind::Replaced => {
+                    self.apply_replaced(&block.payload(header), block.sequence);
+                    continue;
+                }
                 _ => {}
             }
             if lost {
@@ -237,7 +248,11 @@ impl<I: Io> Log<I> {
     /// Segments without live entries become free files, once a durable checkpoint covers the
     /// state in them.
     pub(super) fn release_dead_segments(&mut self) {
-        for segment in self.segments.release_dead(self.checkpoint_anchor_segment) {
+        let anchor = self.checkpoint_anchor;
+        let applied = self.anchor.sequence;
+        let anchor_segment = self.checkpoint_anchor_segment;
+        let dead = self.segments.release_dead(anchor_segment, anchor, applied);
+        for segment in dead {
             self.cache.forget_segment(segment);
             self.footers.retain(|(id, _)| *id != segment);
             self.runs.bad_blocks.forget_segment(segment);

@@ -6,7 +6,7 @@ use ringlog_types::{Offset, PartitionId, Sequence};
 
 use crate::buffer::Buf;
 use crate::format::block_header::Group;
-use crate::format::entry_header::{EntryHeader, EntryKind};
+use crate::format::entry_header::EntryHeader;
 
 /// A block whose bytes are in memory and proven whole.
 #[derive(Debug)]
@@ -41,7 +41,8 @@ pub(super) struct Block {
 const FEW_ENTRIES: usize = 64;
 
 impl Block {
-    /// The batches of a partition, in their order.
+    /// What accounts for a partition's offsets, in their order: its batches, and what log
+    /// compaction removed.
     pub fn of(&self, partition: PartitionId) -> impl Iterator<Item = &EntryHeader> {
         let order = (self.entries.len() > FEW_ENTRIES).then(|| self.by_partition());
         let from = order.map_or(0, |order| {
@@ -53,7 +54,7 @@ impl Block {
         let mine = move |entry: &&EntryHeader| entry.meta.partition == partition;
         entries
             .take_while(move |entry| order.is_none() || mine(entry))
-            .filter(move |entry| mine(entry) && entry.meta.kind == EntryKind::Records)
+            .filter(move |entry| mine(entry) && entry.meta.kind.spans_offsets())
     }
 
     /// Each partition with batches here: its first offset, and the one behind its last.
@@ -62,7 +63,7 @@ impl Block {
         let runs = order.chunk_by(|a, b| self.partition_at(*a) == self.partition_at(*b));
         runs.filter_map(|run| {
             let metas = run.iter().map(|at| &self.entries[*at as usize].meta);
-            let records = metas.filter(|meta| meta.kind == EntryKind::Records);
+            let records = metas.filter(|meta| meta.kind.spans_offsets());
             let spans = records.map(|meta| (meta.partition, meta.base_offset, meta.end_offset()));
             spans.reduce(|(partition, first, end), next| {
                 (partition, first.min(next.1), end.max(next.2))

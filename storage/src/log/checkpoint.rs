@@ -55,6 +55,7 @@ impl<I: Io> Log<I> {
                     parts_left: parts.len(),
                     anchor_segment: self.anchor.segment,
                     runs: self.runs.live.keys().copied().collect(),
+                    anchor: self.anchor.sequence,
                 });
             }
             Err(error) => {
@@ -87,7 +88,8 @@ impl<I: Io> Log<I> {
             })
             .collect();
         partitions.sort_by_key(|row| row.partition);
-        let live = self.segments.live.range(..=self.anchor.segment);
+        let live = self.segments.live.iter();
+        let live = live.filter(|(id, segment)| segment.is_cold || **id <= self.anchor.segment);
         let segments = live.map(|(id, segment)| {
             let last = *id == self.anchor.segment;
             SegmentRow {
@@ -149,6 +151,7 @@ impl<I: Io> Log<I> {
             "a checkpoint ends its group"
         );
         self.checkpoint_anchor_segment = pending.anchor_segment;
+        self.checkpoint_anchor = pending.anchor;
         self.checkpoint = Some(first);
         let runs = std::mem::take(&mut pending.runs);
         self.runs_are_named(first.sequence, runs);

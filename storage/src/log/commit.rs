@@ -365,6 +365,7 @@ impl<I: Io> Log<I> {
         if self.failure.is_none() {
             more = self.write_blocks();
             self.submit_flush();
+            self.clean_step();
             let busy = !self.in_flight.is_empty();
             self.segments.upkeep(
                 &mut self.submitter,
@@ -548,6 +549,7 @@ impl<I: Io> Log<I> {
             self.runs_step();
         }
         self.take_arrived();
+        self.scrub();
         before != state(self)
     }
 
@@ -576,6 +578,8 @@ impl<I: Io> Log<I> {
             Work::FooterRead(segment) => self.footer_read(segment, completion),
             Work::Rescan(segment) => self.rescanned(segment, completion),
             Work::Run(work) => self.run_done(work, completion),
+            Work::Clean => self.cleaned(completion),
+            Work::Scrub => self.scrubbed(completion),
             Work::Housekeeping(what) => {
                 if let Err(error) = completion.result {
                     tracing::warn!(log = %self.id, %error, "{what} failed");
@@ -693,7 +697,12 @@ impl<I: Io> Log<I> {
         let retry = self.segments.is_stuck().then_some(SPACE_RETRY);
         let flush = self.flush_due().filter(|_| !self.flush_in_flight);
         let runs = self.runs_wait_for_a_step().then_some(Duration::ZERO);
-        [mark, retry, flush, runs].into_iter().flatten().min()
+        let clean = self.clean_deadline();
+        let scrub = self.scrub_deadline(now);
+        [mark, retry, flush, runs, clean, scrub]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

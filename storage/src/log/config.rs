@@ -55,6 +55,19 @@ pub struct LogConfig {
     pub index_cache_bytes: usize,
     /// So many index runs of a like size become one.
     pub index_fan_in: usize,
+    /// Bytes that the cleaner reads and writes in a second, four times as many while nothing else
+    /// is written; 0: nothing is cleaned.
+    pub clean_bytes_per_second: u64,
+    /// A segment with a smaller share of live bytes is worth cleaning.
+    pub clean_live_share: f64,
+    /// A segment of which a reader of one partition reads so many bytes for each it wants, or
+    /// more, is worth cleaning.
+    pub clean_amplification: f64,
+    /// Sealed segments are read in the background, to find rot before readers do, at most at this
+    /// rate. 0: not at all.
+    pub scrub_bytes_per_second: u64,
+    /// From the beginning of one pass over all segments to that of the next.
+    pub scrub_every: Duration,
     /// A mistake to make, for the simulator to find.
     #[doc(hidden)]
     pub seeded_bug: Option<SeededBug>,
@@ -81,6 +94,11 @@ impl Default for LogConfig {
             index_rows: 64 << 10,
             index_cache_bytes: 8 << 20,
             index_fan_in: 8,
+            clean_bytes_per_second: 32 << 20,
+            clean_live_share: 0.5,
+            clean_amplification: 4.0,
+            scrub_bytes_per_second: 0,
+            scrub_every: Duration::from_secs(7 * 24 * 60 * 60),
             seeded_bug: None,
         }
     }

@@ -100,6 +100,17 @@ impl SegmentIndex {
         }
     }
 
+    /// How many bytes the readers of each partition, together, read for each byte they want:
+    /// whole blocks. While the rows are here.
+    pub fn amplification(&self, unit: usize) -> f64 {
+        let rows = self.partitions.values().flat_map(|range| &range.blocks);
+        let (read, wanted) = rows.fold((0.0, 0.0), |(read, wanted), row| {
+            let block = f64::from(row.block_units) * f64::from(u32::try_from(unit).unwrap_or(0));
+            (read + block, wanted + f64::from(row.payload_bytes))
+        });
+        if wanted > 0.0 { read / wanted } else { 1.0 }
+    }
+
     /// The footer's bytes.
     pub fn footer(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.rows * footer::ROW_BYTES);
@@ -227,6 +238,18 @@ impl PartitionState {
     }
 }
 
+impl PartitionState {
+    /// Offsets that are not lost after all.
+    pub fn forget_damage(&mut self, first: Offset, end: Offset) {
+        let before = std::mem::take(&mut self.damage);
+        let left = before.into_iter().flat_map(|(from, to)| {
+            let parts = [(from, to.min(first)), (from.max(end), to)];
+            parts.into_iter().filter(|(from, to)| from < to)
+        });
+        self.damage = left.collect();
+    }
+}
+
 /// All partitions of a log.
 pub(super) type Partitions = HashMap<PartitionId, PartitionState>;
 
@@ -248,5 +271,10 @@ mod tests {
         assert_eq!(state.damage_from(Offset(6)), Some((Offset(6), Offset(7))));
         assert_eq!(state.damage_from(Offset(7)), Some((Offset(9), Offset(12))));
         assert_eq!(state.damage_from(Offset(12)), None);
+        state.forget_damage(Offset(6), Offset(10));
+        assert_eq!(
+            state.damage,
+            [(Offset(5), Offset(6)), (Offset(10), Offset(12))]
+        );
     }
 }

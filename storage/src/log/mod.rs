@@ -9,12 +9,14 @@
 //! | `segments` | segment files and their pool |
 //! | `index`, `cache`, `read`, `wanted`, `cold`, `piece`, `rescan` | finding and reading |
 //! | `runs` | the index of older segments, on disk |
+//! | `scrub` | looking for damage before readers do |
 //! | `apply` | what a durable block changes |
 //! | `seal` | footers, trailers, closing |
 //! | `retention` | where a partition starts by its limits |
+//! | `clean` | rewriting old segments |
 //! | `checkpoint` | writing the state of everything |
 //! | `import` | a log's partitions given to other logs, and taken in |
-//! | `recovery`, `survey`, `adopt`, `replay`, `lost`, `reopen`, `walk`, `report` | coming back |
+//! | `recovery`, `found`, `survey`, `adopt`, `replay`, `lost`, `reopen`, `walk`, `report` | coming back |
 //!
 //! Invariant: an entry is applied, and its sequence reported durable, only when its block and
 //! every block before it are on stable storage. The first failed write or flush is final: the
@@ -26,10 +28,12 @@ mod block;
 mod builder;
 mod cache;
 mod checkpoint;
+pub mod clean;
 mod cold;
 mod commit;
 mod config;
 mod flush;
+mod found;
 mod frame;
 mod import;
 mod index;
@@ -44,6 +48,7 @@ mod report;
 mod rescan;
 mod retention;
 mod runs;
+mod scrub;
 mod seal;
 mod seeded_bug;
 mod segments;
@@ -204,8 +209,10 @@ pub struct Log<I: Io> {
     cache: cache::Cache,
     checkpoint: Option<CheckpointPointer>,
     checkpoint_anchor_segment: u64,
+    checkpoint_anchor: Sequence,
     pending_checkpoint: Option<pending::PendingCheckpoint>,
     bytes_since_checkpoint: u64,
+    cleaner: clean::cleaner::Cleaner,
 
     // Reading.
     /// Begins at 1: a ticket before it is one that has passed.
@@ -216,6 +223,7 @@ pub struct Log<I: Io> {
     footers: VecDeque<(u64, Rc<index::Footer>)>,
     runs: runs::state::Runs,
     read_failures: HashMap<(u64, u64), String>,
+    scrub: scrub::Scrub,
 }
 
 impl<I: Io> Log<I> {
@@ -261,6 +269,8 @@ impl<I: Io> Log<I> {
             cache: cache::Cache::new(config.cache_bytes, config.cold_cache_bytes),
             checkpoint: None,
             checkpoint_anchor_segment: 0,
+            checkpoint_anchor: Sequence::NONE,
+            cleaner: clean::cleaner::Cleaner::new(config.clean_bytes_per_second, now),
             pending_checkpoint: None,
             bytes_since_checkpoint: 0,
             reads_done: 1,
@@ -270,6 +280,7 @@ impl<I: Io> Log<I> {
             footers: VecDeque::new(),
             runs: runs::state::Runs::new(&config, unit),
             read_failures: HashMap::new(),
+            scrub: scrub::Scrub::default(),
             config,
         }
     }

@@ -99,6 +99,7 @@ pub(super) struct PendingCheckpoint {
     pub last_sequence: Sequence,
     pub parts_left: usize,
     pub anchor_segment: u64,
+    pub anchor: Sequence,
     /// The index runs it names.
     pub runs: Vec<u64>,
 }

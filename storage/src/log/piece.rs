@@ -15,10 +15,10 @@ use std::cell::OnceCell;
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::Log;
 use super::block::Block;
 use super::wanted::{PieceRead, Progress, Proven, Wanted};
 use super::work::Work;
-use super::{EntryKind, Log};
 use crate::format::block_header::BlockHeader;
 use crate::format::checksum::{Key, payload_checksum};
 use crate::format::entry_header::EntryHeader;
@@ -149,7 +149,7 @@ fn step(key: &Key, wanted: &Wanted, from: usize, read: &[u8], progress: &Progres
             let block_bytes = proven.header.block_bytes as usize;
             let entries = EntryHeader::decode_table(table, block_bytes).ok()?;
             let mine = |entry: &EntryHeader| {
-                entry.meta.partition == wanted.partition && entry.meta.kind == EntryKind::Records
+                entry.meta.partition == wanted.partition && entry.meta.kind.spans_offsets()
             };
             let entries: Vec<EntryHeader> = entries.into_iter().filter(mine).collect();
             let start = entries.iter().map(|entry| entry.range().start).min()?;

@@ -18,7 +18,7 @@ use super::seeded_bug::SeededBug;
 use super::segments::FooterPlace;
 use super::wanted::Wanted;
 use super::work::Work;
-use super::{Log, Read};
+use super::{EntryKind, Log, Read};
 use crate::buffer::Buf;
 use crate::format::block::{self, BlockFault};
 use crate::format::checksum::Key;
@@ -135,8 +135,10 @@ impl<I: Io> Log<I> {
                 if !batches.is_empty() && bytes + entry.length as usize > max_bytes {
                     return Read::Batches(batches);
                 }
-                bytes += entry.length as usize;
-                batches.push(block.payload(entry));
+                if meta.kind == EntryKind::Records {
+                    bytes += entry.length as usize;
+                    batches.push(block.payload(entry));
+                }
                 at = meta.end_offset();
             }
             if at == before {
@@ -435,7 +437,7 @@ impl<I: Io> Log<I> {
 
     /// A block that was durable is not there: all it held is damage, unless only the footer
     /// sent us here and the block stands elsewhere in its segment.
-    fn name_unreadable(&mut self, segment: u64, position: u64, fault: &str) {
+    pub(super) fn name_unreadable(&mut self, segment: u64, position: u64, fault: &str) {
         if !self.segments.live[&segment].index.resident && !self.rescans.contains_key(&segment) {
             let rows = self.footers.iter().position(|(id, _)| *id == segment);
             if rows.is_some_and(|at| !self.footers[at].1.is_rebuilt()) {
@@ -457,7 +459,7 @@ impl<I: Io> Log<I> {
     }
 
     /// Remembers as damaged what `lost` says of the rows of a block.
-    fn add_read_damage(
+    pub(super) fn add_read_damage(
         &mut self,
         segment: u64,
         position: u64,

@@ -37,6 +37,7 @@ impl<I: Io> Log<I> {
         let mut log = Log::new(io, id, config, 1);
         let mut survey = log.find_segments()?;
         let damaged_headers = [&survey.damaged_headers[..], &survey.damaged_foreign].concat();
+        log.set_cold_files(std::mem::take(&mut survey.cold));
         let mut report = RecoveryReport {
             segments: survey.segments.len() + survey.foreign.len(),
             damaged_headers,
@@ -74,6 +75,7 @@ impl<I: Io> Log<I> {
             log.checkpoint = Some(pointer);
             log.segments.named_checkpoint = Some(pointer.sequence);
             log.checkpoint_anchor_segment = manifest.anchor.segment;
+            log.checkpoint_anchor = manifest.anchor.sequence;
         }
         log.note_stray_runs().map_err(unreadable)?;
         let start = cursor.expected;
@@ -81,6 +83,7 @@ impl<I: Io> Log<I> {
         log.replay(&survey, cursor, machine, &mut report, &mut tail)
             .map_err(unreadable)?;
         log.drop_open_group(machine);
+        let unnamed = log.settle_cold_files(&mut report);
         if let Some(file) = survey.damaged_headers.get(report.segments_missing) {
             // Nothing shows a segment to be missing, so it may be the end of the log, with
             // offsets that would be given out again.
@@ -92,7 +95,7 @@ impl<I: Io> Log<I> {
             });
         }
         let mut own = log.segments.live.iter();
-        let last = own.rfind(|(_, segment)| segment.origin.is_none());
+        let last = own.rfind(|(_, segment)| segment.origin.is_none() && !segment.is_cold);
         let last = last.map(|(id, segment)| (*id, segment.position));
         if let Some((last, position)) = last
             && let Some(last) = survey.segments.get(&last)
@@ -119,6 +122,7 @@ impl<I: Io> Log<I> {
         log.name_damage(&mut report);
         let foreign = std::mem::take(&mut survey.foreign);
         log.sort_out_files(survey.segments, foreign.into_values());
+        log.sort_out_files(unnamed, std::iter::empty());
         log.make_servable(machine, tail)?;
         log.lay_ghosts(machine, &mut report)
             .map_err(|cause| OpenError::NotWritable { log: id, cause })?;

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use super::Log;
 use super::index::{Footer, SegmentIndex, gaps};
 use super::pending::Rescan;
 use super::work::Work;
-use super::{EntryKind, Log};
 use crate::format::block::{self, BlockFault};
 use crate::format::block_header::BlockHeader;
 use crate::format::footer::BlockRef;
@@ -59,6 +59,7 @@ impl<I: Io> Log<I> {
         };
         from.reads -= 1;
         let (key, last, end) = (from.key.clone(), from.last_sequence, from.position);
+        let is_cold = from.is_cold;
         let read = match completion.result {
             Ok(read) => read,
             Err(error) => {
@@ -73,7 +74,7 @@ impl<I: Io> Log<I> {
         let (mut at, mut wider) = (0, false);
         while at + BlockHeader::BYTES <= bytes.len() {
             match block::decode(&key, &bytes[at..], self.unit) {
-                Ok(found) if found.header.sequence <= last => {
+                Ok(found) if found.header.sequence <= last || is_cold => {
                     let (position, length) = (rescan.at + at as u64, found.header.block_bytes);
                     let block = (position, length, found.entries);
                     rescan.blocks.entry(found.header.sequence).or_insert(block);
@@ -111,7 +112,7 @@ impl<I: Io> Log<I> {
                 let wanted = live.get(&meta.partition).is_some_and(|range| {
                     meta.end_offset() > range.first && meta.base_offset < range.end
                 }) || is_covered && self.counted(meta.partition).is_some();
-                if meta.kind != EntryKind::Records || !wanted {
+                if !meta.kind.spans_offsets() || !wanted {
                     continue;
                 }
                 let row = BlockRef {

@@ -42,6 +42,7 @@ impl<I: Io> Log<I> {
         let Some(segment) = self.segments.live.get(&id) else {
             return;
         };
+        let amplification = segment.index.amplification(self.unit);
         let rows = segment.index.footer();
         let bytes = rows.len().next_multiple_of(self.unit).max(self.unit);
         let (file, position) = (segment.file, segment.position);
@@ -54,6 +55,7 @@ impl<I: Io> Log<I> {
         let length = u32::try_from(rows.len()).expect("a footer is smaller than its segment");
         let segment = self.segments.live.get_mut(&id).expect("it was just seen");
         segment.stage = Stage::Sealing;
+        segment.amplification = Some(amplification);
         segment.footer = Some(FooterPlace {
             position,
             bytes: length,

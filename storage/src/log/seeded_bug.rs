@@ -34,11 +34,13 @@ pub enum SeededBug {
     ApplyBrokenGroups,
     /// A new segment takes blocks although its header may not be there.
     TrustHeaders,
+    /// Segments that were cleaned are used again before the entry that replaces them is durable.
+    CleanFreesEarly,
 }
 
 impl SeededBug {
     /// All of them, by name.
-    pub const ALL: [(&'static str, SeededBug); 15] = [
+    pub const ALL: [(&'static str, SeededBug); 16] = [
         ("skip-flush", SeededBug::SkipFlush),
         ("ack-early", SeededBug::AckEarly),
         ("ack-out-of-order", SeededBug::AckOutOfOrder),
@@ -54,5 +56,6 @@ impl SeededBug {
         ("serve-stray-blocks", SeededBug::ServeStrayBlocks),
         ("apply-broken-groups", SeededBug::ApplyBrokenGroups),
         ("trust-headers", SeededBug::TrustHeaders),
+        ("clean-frees-early", SeededBug::CleanFreesEarly),
     ];
 }

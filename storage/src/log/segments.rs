@@ -71,6 +71,15 @@ pub(super) struct Segment {
     /// Space up to here was written before (ahead, or in an earlier life).
     pub prewritten_to: u64,
     pub recycled: bool,
+    /// Written by the cleaner: no part of the chain of blocks, and the sequences are those of the
+    /// blocks that it was made of.
+    pub is_cold: bool,
+    /// What was in it lies in a cold segment now.
+    pub was_source: bool,
+    /// The last block applied when nothing lived in it any more.
+    pub emptied: Option<Sequence>,
+    /// Bytes that a reader of one of its partitions reads for each byte it wants, if known.
+    pub amplification: Option<f64>,
 }
 
 /// A file that can become a segment.
@@ -223,6 +232,10 @@ impl Segments {
             reads: 0,
             prewritten_to: next.from.prewritten_to,
             recycled: next.from.recycled,
+            is_cold: false,
+            was_source: false,
+            emptied: None,
+            amplification: None,
         };
         self.live.insert(next.segment, segment);
         self.active = Some(next.segment);
@@ -236,6 +249,11 @@ impl Segments {
             .map_or(0, |active| active.file_bytes - active.position);
         let others = self.free.len() + usize::from(self.next.is_some());
         active + others as u64 * self.segment_bytes
+    }
+
+    /// Whether a segment is ready behind the active one.
+    pub fn has_next(&self) -> bool {
+        self.next.as_ref().is_some_and(|next| next.durable)
     }
 
     /// Whether no file can be made, for want of space.
@@ -404,6 +422,7 @@ impl Segments {
             epoch,
             created_ms: submitter.io.wall_ms(),
             checkpoint,
+            is_cold: false,
         };
         unit.fill(0);
         header.encode(&mut unit);
@@ -559,10 +578,30 @@ impl Segments {
     }
 
     /// Lets go of sealed segments without live records that lie before `anchor_segment`
-    /// (state in them is covered by the durable checkpoint). Returns their numbers.
-    pub fn release_dead(&mut self, anchor_segment: u64) -> Vec<u64> {
-        let dead = self.live.range(..anchor_segment).filter(|(_, segment)| {
+    /// (state in them is covered by the durable checkpoint), and of those that the cleaner wrote
+    /// or replaced, if that checkpoint, whose anchor is `anchor`, knows that nothing lives in them:
+    /// it names what replaced them. `applied` is the last block applied. Returns their numbers.
+    pub fn release_dead(
+        &mut self,
+        anchor_segment: u64,
+        anchor: Sequence,
+        applied: Sequence,
+    ) -> Vec<u64> {
+        for segment in self.live.values_mut() {
+            if (segment.is_cold || segment.was_source) && segment.index.is_dead() {
+                segment.emptied.get_or_insert(applied);
+            }
+        }
+        let dead = self.live.iter().filter(|(id, segment)| {
+            let is_known_dead = if segment.is_cold || segment.was_source {
+                segment.emptied.is_some_and(|emptied| emptied <= anchor)
+                    || self.seeded_bug == Some(SeededBug::CleanFreesEarly)
+            } else {
+                true
+            };
             segment.stage == Stage::Sealed
+                && (segment.is_cold || **id < anchor_segment)
+                && is_known_dead
                 && (segment.index.is_dead()
                     || self.seeded_bug == Some(SeededBug::RecycleLiveSegments))
                 && segment.reads == 0

@@ -103,6 +103,12 @@ pub struct Stats {
     pub cache_misses: u64,
     /// Bytes read for readers.
     pub cold_read_bytes: u64,
+    /// Bytes of sealed segments read to look for damage.
+    pub scrubbed_bytes: u64,
+    /// Damaged headers, tables, payloads, footers and trailers found by it.
+    pub scrub_damage: u64,
+    /// Times that all segments were looked at.
+    pub scrub_passes: u64,
     /// Checkpoints made durable.
     pub checkpoints: u64,
     /// Segments sealed.
@@ -117,6 +123,22 @@ pub struct Stats {
     pub refused_busy: u64,
     /// Appends refused because the disk is full.
     pub refused_full: u64,
+    /// Bytes read by the cleaner.
+    pub clean_read_bytes: u64,
+    /// Bytes written by the cleaner: none of them are among the others.
+    pub clean_written_bytes: u64,
+    /// Runs of the cleaner that came to their switch.
+    pub clean_runs: u64,
+    /// Segments replaced by them.
+    pub cleaned_segments: u64,
+    /// Passes of log compaction over a partition that came to their end.
+    pub compaction_passes: u64,
+    /// Batches of which log compaction left nothing, or not all.
+    pub compacted_batches: u64,
+    /// Runs given up because the device failed.
+    pub clean_failures: u64,
+    /// A run is under way.
+    pub cleaning: bool,
     /// Damaged ranges known.
     pub damaged_ranges: u64,
     /// Index runs in force.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Log;
+pub(super) use super::found::Found;
 use super::index::SegmentIndex;
 use super::report::OpenError;
 use super::segments::{FooterPlace, Segment, Stage};
@@ -11,12 +12,13 @@ use super::walk::{read_pieces, run};
 use crate::format::FormatError;
 use crate::format::block_header::BlockHeader;
 use crate::format::checksum::Key;
+use crate::format::cold;
 use crate::format::manifest::Manifest;
 use crate::format::origin::Origin;
 use crate::format::segment_header::{CheckpointPointer, SegmentHeader};
 use crate::format::segment_name::slot_of;
 use crate::format::trailer::Trailer;
-use crate::io::{FileId, Io, Op};
+use crate::io::{Io, Op};
 use ringlog_types::{LogId, Sequence};
 
 /// What a log's directory holds.
@@ -26,6 +28,8 @@ pub(super) struct Survey {
     pub segments: BTreeMap<u64, Found>,
     /// Segments of other logs, until a manifest says under which numbers this one has them.
     pub foreign: BTreeMap<Origin, Found>,
+    /// Those that the cleaner wrote: no part of the chain of blocks.
+    pub cold: BTreeMap<u64, Found>,
     /// Every checkpoint that a header or trailer names, newest first.
     pub checkpoints: Vec<CheckpointPointer>,
     /// The last block that a trailer or the name of a checkpoint states to have been durable.
@@ -48,21 +52,6 @@ impl Survey {
             }
         }
     }
-}
-
-/// A segment file with a valid header.
-pub(super) struct Found {
-    pub name: String,
-    /// Who wrote it; `None`: this log.
-    pub origin: Option<Origin>,
-    pub file: FileId,
-    pub file_bytes: u64,
-    pub key: Key,
-    pub trailer: Option<Trailer>,
-    /// Shorter than its header says, without the trailer that the seal writes before it cuts.
-    pub is_cut_off: bool,
-    /// Header of the block at its start, if valid.
-    pub first_block: Option<BlockHeader>,
 }
 
 impl<I: Io> Log<I> {
@@ -180,6 +169,7 @@ impl<I: Io> Log<I> {
                 is_cut_off: trailer.is_none() && file_bytes < header.segment_bytes,
                 name,
                 origin,
+                is_cold: header.is_cold,
                 file,
                 file_bytes,
                 key,
@@ -195,10 +185,15 @@ impl<I: Io> Log<I> {
             self.segments.next_segment = self.segments.next_segment.max(header.segment + 1);
             let named = [header.checkpoint, trailer.and_then(|t| t.checkpoint)];
             survey.checkpoints.extend(named.into_iter().flatten());
-            if let Some(trailer) = &trailer {
+            if let Some(trailer) = trailer.as_ref().filter(|_| !header.is_cold) {
                 survey.stated = survey.stated.max(trailer.last_sequence);
             }
-            survey.segments.insert(header.segment, segment);
+            let segments = if header.is_cold {
+                &mut survey.cold
+            } else {
+                &mut survey.segments
+            };
+            segments.insert(header.segment, segment);
         }
         survey.checkpoints.sort_by(|a, b| b.cmp(a));
         survey.checkpoints.dedup();
@@ -232,6 +227,10 @@ impl<I: Io> Log<I> {
             reads: 0,
             prewritten_to: file.file_bytes,
             recycled: true,
+            is_cold: false,
+            was_source: false,
+            emptied: None,
+            amplification: None,
         }
     }
 }
@@ -255,6 +254,7 @@ fn proven_by_block(
         epoch: block.epoch,
         created_ms: block.wall_ms,
         checkpoint: None,
+        is_cold: cold::is_cold(block.sequence),
     })
 }
 

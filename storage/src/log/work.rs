@@ -38,6 +38,10 @@ pub(super) enum Work {
     Rescan(u64),
     /// Index runs.
     Run(RunWork),
+    /// The cleaner's operation: one at a time.
+    Clean,
+    /// A piece of a sealed segment, to see whether it is still what was written.
+    Scrub,
     /// Housekeeping whose failure costs nothing but space: said in the log, then forgotten.
     Housekeeping(&'static str),
 }

@@ -163,6 +163,11 @@ impl Rig {
             return;
         }
         let start = start.0 + self.random.within(0..end.0 - start.0);
+        self.trim_to(log, partition, start);
+    }
+
+    /// Moves a partition's start.
+    pub fn trim_to(&mut self, log: &mut Log<SimIo>, partition: PartitionId, start: u64) {
         let meta = EntryMeta {
             partition,
             kind: EntryKind::StartOffset,
@@ -192,6 +197,11 @@ impl Rig {
     pub fn on_image(mut self, image: Image) -> Rig {
         self.disk = SimDisk::from_image(1, Faults::power_cuts_only(), image);
         self
+    }
+
+    /// The simulated time.
+    pub fn now(&self, log: &Log<SimIo>) -> Duration {
+        log.io().monotonic()
     }
 
     /// Lets the log work for a while.

@@ -13,6 +13,7 @@ use std::time::Instant;
 use clap::Parser;
 use ringlog_storage::io::sim::Faults;
 use ringlog_storage::log::SeededBug;
+use ringlog_tests::sim::machines::{Lived, Mistake, run_machines};
 use ringlog_tests::sim::{Failure, Outcome, Settings, run};
 
 /// A thread's runs take and give back megabytes for each life of a log.
@@ -40,9 +41,19 @@ struct Arguments {
     /// A mistake the log is told to make: the run should fail.
     #[arg(long, value_parser = bug)]
     bug: Option<SeededBug>,
+    /// The engine's machines on the log, not the log alone: topics, idempotent producers, durability
+    /// levels, producer ids. With `--faults power` or `failing`.
+    #[arg(long)]
+    machines: bool,
+    /// A mistake that the node of `--machines` is told to make: the run should fail.
+    #[arg(long, value_parser = mistake, requires = "machines")]
+    mistake: Option<Mistake>,
     /// Threads that share the seeds; default: one for each core.
     #[arg(long)]
     threads: Option<NonZero<usize>>,
+    /// Clean no segments.
+    #[arg(long)]
+    no_cleaning: bool,
     /// Print every step.
     #[arg(long)]
     trace: bool,
@@ -97,18 +108,29 @@ fn main() -> ExitCode {
         Profile::Rotten => Settings::rotten_disk(),
         Profile::All => Settings::everything(),
     };
+    if arguments.machines && !matches!(arguments.profile(), Profile::Power | Profile::Failing) {
+        eprintln!(
+            "--machines: a disk that lies is for the log alone, use --faults power or failing"
+        );
+        return ExitCode::from(2);
+    }
     let settings = Settings {
         lives: arguments.lives,
         steps: arguments.steps,
         faults,
+        cleaning: !arguments.no_cleaning,
         bug: arguments.bug,
         trace: arguments.trace,
     };
     let cores = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     let threads = arguments.threads.unwrap_or_else(cores).get();
+    if arguments.machines {
+        return run_all_machines((first, end), threads, &settings, &arguments);
+    }
     let started = Instant::now();
     let (mut total, mut failed) = (Outcome::default(), 0);
-    each_in_order(first, end, threads, &settings, |result| match result {
+    let one = |seed| run(seed, &settings);
+    each_in_order(first, end, threads, one, |result| match result {
         Ok(outcome) => total.add(&outcome),
         Err(failure) => {
             failed += 1;
@@ -123,7 +145,8 @@ fn main() -> ExitCode {
     println!(
         "{} passed, {failed} failed: {:.1} seeds/s on {threads} threads, {:.0} disk operations \
          per second, {:.0} groups/s; {} groups appended, {} acknowledged, {} starts, {} power \
-         cuts, {} logs closed by a failure, {} reads checked, {} disk operations",
+         cuts, {} logs closed by a failure, {} runs of the cleaner, {} reads checked, {} disk \
+         operations",
         seeds - failed,
         seeds as f64 / seconds,
         total.operations as f64 / seconds,
@@ -133,6 +156,7 @@ fn main() -> ExitCode {
         total.starts,
         total.power_cuts,
         total.closed_by_failure,
+        total.cleaned,
         total.reads,
         total.operations
     );
@@ -151,23 +175,55 @@ fn main() -> ExitCode {
     }
 }
 
+fn run_all_machines(
+    (first, end): (u64, u64),
+    threads: usize,
+    settings: &Settings,
+    arguments: &Arguments,
+) -> ExitCode {
+    let started = Instant::now();
+    let (mut total, mut failed) = (Lived::default(), 0);
+    let one = |seed| run_machines(seed, settings, arguments.mistake);
+    each_in_order(first, end, threads, one, |result| match result {
+        Ok(lived) => total.add(&lived),
+        Err(failure) => {
+            failed += 1;
+            println!(
+                "FAILED {failure}\n  replay: {}",
+                replay(&failure, arguments)
+            );
+        }
+    });
+    let seeds = end - first;
+    println!(
+        "{} passed, {failed} failed: {:.1} seeds/s on {threads} threads; {total:#?}",
+        seeds - failed,
+        seeds as f64 / started.elapsed().as_secs_f64()
+    );
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
 /// Runs the seeds on `threads` threads and hands over what came of each, in their order.
-fn each_in_order(
+fn each_in_order<T: Send>(
     first: u64,
     end: u64,
     threads: usize,
-    settings: &Settings,
-    mut take: impl FnMut(Result<Outcome, Failure>),
+    run: impl Fn(u64) -> Result<T, Failure> + Sync,
+    mut take: impl FnMut(Result<T, Failure>),
 ) {
     let next = AtomicU64::new(first);
     let (done, results) = mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            let (next, done) = (&next, done.clone());
+            let (next, done, run) = (&next, done.clone(), &run);
             scope.spawn(move || {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || done.send((seed, run(seed, settings))).is_err() {
+                    if seed >= end || done.send((seed, run(seed))).is_err() {
                         return;
                     }
                 }
@@ -193,6 +249,14 @@ fn bug(name: &str) -> Result<SeededBug, String> {
     })
 }
 
+fn mistake(name: &str) -> Result<Mistake, String> {
+    let found = Mistake::ALL.iter().find(|(known, _)| *known == name);
+    found.map(|(_, mistake)| *mistake).ok_or_else(|| {
+        let known = Mistake::ALL.map(|(name, _)| name).join(", ");
+        format!("known are {known}")
+    })
+}
+
 fn replay(failure: &Failure, arguments: &Arguments) -> String {
     let Arguments { lives, steps, .. } = arguments;
     let (seed, next) = (failure.seed, failure.seed + 1);
@@ -200,10 +264,23 @@ fn replay(failure: &Failure, arguments: &Arguments) -> String {
     let bug = SeededBug::ALL
         .iter()
         .find(|(_, bug)| Some(*bug) == arguments.bug);
-    let bug = bug.map_or(String::new(), |(name, _)| format!(" --bug {name}"));
+    let mut bug = bug.map_or(String::new(), |(name, _)| format!(" --bug {name}"));
+    if arguments.machines {
+        bug.push_str(" --machines");
+    }
+    let mistakes = Mistake::ALL.iter();
+    for (name, _) in mistakes.filter(|(_, mistake)| Some(*mistake) == arguments.mistake) {
+        bug.push_str(" --mistake ");
+        bug.push_str(name);
+    }
+    let cleaning = if arguments.no_cleaning {
+        " --no-cleaning"
+    } else {
+        ""
+    };
     format!(
         "cargo run --release --bin sim -- --seeds {seed}..{next} --lives {lives} --steps \
-         {steps} --faults {faults}{bug} --trace"
+         {steps} --faults {faults}{bug}{cleaning} --trace"
     )
 }
 

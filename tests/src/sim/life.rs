@@ -1,5 +1,6 @@
 //! A run: lives of a log on a simulated disk, and the checks between them.
 
+use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use ringlog_storage::io::sim::{Faults, SimDisk, SimIo, SimOptions};
 use ringlog_storage::log::{FlushMethod, Log, LogConfig, OpenError, SeededBug};
 use ringlog_types::LogId;
 
+use super::cleaning::Cleaning;
 use super::machine::Witness;
 use super::random::Random;
 use super::watch::Watch;
@@ -27,6 +29,8 @@ pub struct Settings {
     pub steps: u32,
     /// What may go wrong with the disk.
     pub faults: Faults,
+    /// Whether old segments are cleaned.
+    pub cleaning: bool,
     /// A mistake that the log is told to make.
     pub bug: Option<SeededBug>,
     /// Print every step.
@@ -58,6 +62,8 @@ pub struct Outcome {
     pub damaged_reads: u64,
     /// Acknowledged groups that went silently with the end of the log.
     pub silent: u64,
+    /// Runs of the cleaner that came to their switch.
+    pub cleaned: u64,
     /// Runs that ended with a log that cannot be opened any more, for a reason it named.
     pub refused: u64,
 }
@@ -110,7 +116,7 @@ impl Settings {
     }
 
     /// Whether operations may fail.
-    fn may_fail(&self) -> bool {
+    pub(super) fn may_fail(&self) -> bool {
         let faults = &self.faults;
         let rates = [faults.short_write, faults.write_error, faults.flush_error];
         rates.iter().sum::<f64>() + faults.read_error + faults.disk_full > 0.0
@@ -132,6 +138,7 @@ impl Outcome {
         self.damaged_reads += other.damaged_reads;
         self.silent += other.silent;
         self.refused += other.refused;
+        self.cleaned += other.cleaned;
     }
 }
 
@@ -164,6 +171,7 @@ struct Run<'a> {
     disk: SimDisk,
     outcome: Outcome,
     config: LogConfig,
+    cleaning: Cleaning,
     /// The power goes at some operation of this life, wherever that is: also in recovery.
     cut_armed: bool,
 }
@@ -174,24 +182,27 @@ struct Run<'a> {
 /// The first promise found broken, or the assertion of the log that did not hold.
 pub fn run(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
     let lived = catch_unwind(AssertUnwindSafe(|| run_lives(seed, settings)));
-    lived.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(Failure {
-            seed,
-            life: 0,
-            what: format!("panicked: {}", text.unwrap_or("without a word")),
-        })
-    })
+    lived.unwrap_or_else(|panic| Err(failure_of_panic(seed, &*panic)))
 }
 
-fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
-    let mut random = Random::new(seed);
+/// An assertion that did not hold.
+pub(super) fn failure_of_panic(seed: u64, panic: &(dyn Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    Failure {
+        seed,
+        life: 0,
+        what: format!("panicked: {}", text.unwrap_or("without a word")),
+    }
+}
+
+/// A small log of any kind.
+pub(super) fn random_config(random: &mut Random, bug: Option<SeededBug>) -> LogConfig {
     let flush = match random.below(2) {
         0 => FlushMethod::DsyncEachWrite,
         _ => FlushMethod::FlushAfterWrites,
     };
-    let config = LogConfig {
+    LogConfig {
         segment_bytes: SEGMENT_BYTES,
         pool_segments: 1 + random.below(2) as usize,
         recycle_bytes: 2 * SEGMENT_BYTES,
@@ -209,9 +220,16 @@ fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
         // The smallest cache there is, and merges as soon as there are two runs, or three.
         index_cache_bytes: 0,
         index_fan_in: 2 + random.below(2) as usize,
-        seeded_bug: settings.bug,
+        seeded_bug: bug,
         ..LogConfig::default()
-    };
+    }
+}
+
+fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
+    let mut random = Random::new(seed);
+    let mut cleaning = Cleaning::new(seed, settings.cleaning);
+    let mut config = random_config(&mut random, settings.bug);
+    cleaning.configure(&mut config);
     let options = SimOptions {
         // Half of the runs take memory from an arena, as the real engine does.
         arena_bytes: [0, ARENA_BYTES][random.below(2) as usize],
@@ -224,6 +242,7 @@ fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
         work: Workload::new(random, settings.trace),
         outcome: Outcome::default(),
         config,
+        cleaning,
         cut_armed: false,
     };
     run.work.disk = Some(run.disk.clone());
@@ -243,6 +262,7 @@ fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
         }
     }
     run.outcome.groups = run.work.appended;
+    run.outcome.cleaned = run.cleaning.runs;
     run.outcome.acknowledged = run.work.acknowledged;
     run.outcome.reads = run.work.reads;
     run.outcome.damaged_reads = run.work.damaged_reads;
@@ -285,6 +305,7 @@ impl Run<'_> {
         let losses = self.work.check_start(&mut log, &mut witness, &report)?;
         self.outcome.reported += losses.reported_groups + losses.reported_batches;
         self.outcome.silent += losses.silent_groups;
+        self.cleaning.begin();
         let missed = witness.missed.len();
         let steps = self.work.random.below(u64::from(self.settings.steps)) + 1;
         for _ in 0..steps {
@@ -293,6 +314,7 @@ impl Run<'_> {
                 return Err(format!("live: groups {:?} never came", witness.missed));
             }
         }
+        self.cleaning.end(&log);
         if self.work.random.once_in(4) && log.failure().is_none() {
             self.work.trace(|| "close".to_owned());
             match log.close(&mut witness) {
@@ -382,6 +404,7 @@ impl Run<'_> {
     fn poll(&mut self, log: &mut Log<Watched>, witness: &mut Witness) {
         let failed = log.failure().is_some();
         self.work.poll(log, witness);
+        self.cleaning.turn(log);
         if !failed && log.failure().is_some() {
             self.outcome.closed_by_failure += 1;
             self.work

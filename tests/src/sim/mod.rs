@@ -6,8 +6,10 @@
 //! Invariant: a simulated run depends on its seed and its settings alone.
 
 mod check;
+mod cleaning;
 mod life;
 mod machine;
+pub mod machines;
 mod mixed;
 mod model;
 mod power_cut;

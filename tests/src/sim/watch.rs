@@ -19,6 +19,8 @@ use ringlog_storage::log::{EntryKind, EntryMeta};
 
 /// Bytes of a segment's header that are in use.
 const SEGMENT_HEADER_BYTES: u64 = 104;
+/// Blocks of cold segments have sequences from here on.
+const FIRST_COLD: u64 = 1 << 63;
 /// What a header is read with.
 const UNIT_BYTES: u64 = 4096;
 
@@ -97,7 +99,13 @@ pub struct Seen {
     /// What must not happen at the seam and did.
     pub violation: Option<String>,
     nonces: BTreeMap<[u8; 16], String>,
+    /// Files that are cold segments, as far as they were written.
+    cold: HashMap<String, Vec<u8>>,
 }
+
+/// Where a segment header has its flags, and the flag of one that the cleaner writes.
+const FLAGS: usize = 18;
+const COLD: u8 = 1;
 
 impl Seen {
     /// Notes which blocks meet corrupted bytes. What was hit once stays so: it may be overwritten
@@ -139,6 +147,18 @@ impl Seen {
     pub fn explains_batch(&self, commit: u64, partition: u64, base: u64) -> bool {
         self.group(commit)
             .any(|block| block.unreadable || block.is_spoilt(partition, base))
+            || self.explains_copy(partition, base)
+    }
+
+    /// Whether corruption of a cold segment explains that a batch is damaged.
+    fn explains_copy(&self, partition: u64, base: u64) -> bool {
+        let copies = self.within(FIRST_COLD..u64::MAX);
+        let holds = |block: &Placed| {
+            let mut metas = block.entries.iter().map(|(meta, _)| meta);
+            metas.any(|m| (m.partition.0, m.base_offset.0) == (partition, base))
+        };
+        let mut mine = copies.filter(|(_, block)| holds(block));
+        mine.any(|(_, block)| block.unreadable || block.is_spoilt(partition, base))
     }
 
     /// Whether a block of the group that `commit` commits was let go.
@@ -201,8 +221,43 @@ impl Seen {
             if let Some(other) = self.nonces.insert(nonce, file.to_owned()) {
                 self.violation = Some(format!("{file} was given a nonce that {other} had"));
             }
+            self.cold.remove(file);
+            if head[FLAGS] & COLD != 0 {
+                self.cold.insert(file.to_owned(), Vec::new());
+            }
             return;
         }
+        if let Some(bytes) = self.cold.get_mut(file) {
+            let mut at = offset as usize;
+            for buf in bufs {
+                if bytes.len() < at + buf.len() {
+                    bytes.resize(at + buf.len(), 0);
+                }
+                bytes[at..at + buf.len()].copy_from_slice(buf);
+                at += buf.len();
+            }
+            return;
+        }
+        self.place(file, offset, bufs);
+    }
+
+    /// A cold segment is whole: its blocks are copies of entries that readers depend on from here
+    /// on.
+    fn flush(&mut self, file: &str) {
+        let Some(bytes) = self.cold.remove(file) else {
+            return;
+        };
+        let mut at = UNIT_BYTES as usize;
+        while bytes.len() >= at + BlockHeader::BYTES && BlockHeader::maybe(&bytes[at..]) {
+            let length = u32::from_le_bytes(bytes[at + 64..at + 68].try_into().expect("4 bytes"));
+            let block = Buf::from_vec(bytes[at..at + length as usize].to_vec());
+            self.place(file, at as u64, &[block]);
+            at += length as usize;
+        }
+    }
+
+    fn place(&mut self, file: &str, offset: u64, bufs: &[Buf]) {
+        let Some(head) = bufs.first() else { return };
         let length: usize = bufs.iter().map(|buf| buf.len()).sum();
         if head.get(8..16) == Some(b"RINGLEND") {
             let footer = u64::from_le_bytes(head[32..40].try_into().expect("8 bytes"));
@@ -294,6 +349,11 @@ impl<I: Io> Io for Watch<I> {
             } => {
                 if let Some(name) = self.names.get(file) {
                     self.seen.borrow_mut().write(name, *offset, bufs);
+                }
+            }
+            Op::Flush { file } => {
+                if let Some(name) = self.names.get(file) {
+                    self.seen.borrow_mut().flush(name);
                 }
             }
             _ => {}

@@ -47,10 +47,27 @@ impl Durability {
 
 /// What is done with old records: `cleanup.policy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum CleanupPolicy {
     /// Deleted by limits of time and bytes.
     Delete,
+    /// Removed when their key comes again later.
+    Compact,
+    /// Both.
+    CompactDelete,
+}
+
+impl CleanupPolicy {
+    /// Whether limits of time and bytes apply.
+    #[must_use]
+    pub fn deletes(self) -> bool {
+        self != CleanupPolicy::Compact
+    }
+
+    /// Whether the last record of each key stays.
+    #[must_use]
+    pub fn compacts(self) -> bool {
+        self != CleanupPolicy::Delete
+    }
 }
 
 /// A configuration entry as `DescribeConfigs` shows it.
@@ -89,6 +106,11 @@ struct Honoured {
     timestamp_after_max_ms: i64,
     timestamp_type: TimestampType,
     durability: Durability,
+    cleanup_policy: CleanupPolicy,
+    delete_retention_ms: i64,
+    min_compaction_lag_ms: i64,
+    max_compaction_lag_ms: i64,
+    min_dirty_millionths: u64,
 }
 
 impl Default for TopicConfig {
@@ -199,7 +221,32 @@ impl TopicConfig {
     /// `cleanup.policy`: what is done with old records.
     #[must_use]
     pub fn cleanup_policy(&self) -> CleanupPolicy {
-        CleanupPolicy::Delete
+        self.honoured.cleanup_policy
+    }
+
+    /// `delete.retention.ms`: how long a tombstone stays after compaction first met it.
+    #[must_use]
+    pub fn delete_retention_ms(&self) -> i64 {
+        self.honoured.delete_retention_ms
+    }
+
+    /// `min.compaction.lag.ms`: younger records are not compacted.
+    #[must_use]
+    pub fn min_compaction_lag_ms(&self) -> i64 {
+        self.honoured.min_compaction_lag_ms
+    }
+
+    /// `max.compaction.lag.ms`: with older records not compacted yet, a partition is.
+    #[must_use]
+    pub fn max_compaction_lag_ms(&self) -> i64 {
+        self.honoured.max_compaction_lag_ms
+    }
+
+    /// `min.cleanable.dirty.ratio`, in parts of a million: with a larger share of bytes not
+    /// compacted yet, a partition is.
+    #[must_use]
+    pub fn min_cleanable_dirty_millionths(&self) -> u64 {
+        self.honoured.min_dirty_millionths
     }
 
     fn from_checked(set: BTreeMap<&'static str, String>) -> TopicConfig {
@@ -218,6 +265,11 @@ impl TopicConfig {
                 "written" => Durability::Written,
                 _ => Durability::Flushed,
             },
+            cleanup_policy: cleanup_policy(value(&set, "cleanup.policy")),
+            delete_retention_ms: number(&set, "delete.retention.ms"),
+            min_compaction_lag_ms: number(&set, "min.compaction.lag.ms"),
+            max_compaction_lag_ms: number(&set, "max.compaction.lag.ms"),
+            min_dirty_millionths: millionths(value(&set, "min.cleanable.dirty.ratio")),
         };
         TopicConfig { set, honoured }
     }
@@ -234,6 +286,23 @@ impl TopicConfig {
             read_only: definition.is_fixed(),
         }
     }
+}
+
+fn cleanup_policy(list: &str) -> CleanupPolicy {
+    let has = |policy| list.split(',').any(|item| item == policy);
+    match (has("delete"), has("compact")) {
+        (true, true) => CleanupPolicy::CompactDelete,
+        (false, true) => CleanupPolicy::Compact,
+        _ => CleanupPolicy::Delete,
+    }
+}
+
+/// A ratio from 0 to 1 that passed the table.
+fn millionths(ratio: &str) -> u64 {
+    const ONE: f64 = 1e6;
+    let ratio: f64 = ratio.parse().expect("the table lets only numbers through");
+    // From 0 to a million, by the table.
+    (ratio * ONE) as u64
 }
 
 fn check_compaction_lags(set: &BTreeMap<&'static str, String>) -> Result<(), TopicError> {

@@ -143,7 +143,6 @@ const INT: i64 = i32::MAX as i64;
 /// Kafka's `Long.MAX_VALUE`: no limit.
 pub(super) const UNLIMITED: &str = "9223372036854775807";
 
-const NOT_COMPACTED: &str = "compaction is not part of this version";
 const NOT_REMOTE: &str = "records are kept on this node's disks, there is no remote storage";
 
 /// All, sorted by name.
@@ -152,9 +151,10 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         name: "cleanup.policy",
         default: "delete",
         values: Values::ListOf(&["delete", "compact"]),
-        support: Support::DefaultOnly(NOT_COMPACTED),
+        support: Support::Honoured,
         documentation: "What is done with old records: 'delete' removes them when a limit of \
-                        time or bytes is passed.",
+                        time or bytes is passed, 'compact' removes those whose key comes again \
+                        later; both may be set.",
     },
     Definition {
         name: "compression.gzip.level",
@@ -194,8 +194,9 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         name: "delete.retention.ms",
         default: "86400000",
         values: Values::Long { min: 0 },
-        support: Support::Advisory,
-        documentation: "Without effect: it concerns compacted topics.",
+        support: Support::Honoured,
+        documentation: "How long a compacted topic keeps a tombstone (a record without a \
+                        value) after compaction first met it.",
     },
     Definition {
         name: "file.delete.delay.ms",
@@ -259,8 +260,9 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         name: "max.compaction.lag.ms",
         default: UNLIMITED,
         values: Values::Long { min: 1 },
-        support: Support::Advisory,
-        documentation: "Without effect: it concerns compacted topics.",
+        support: Support::Honoured,
+        documentation: "A compacted topic with older records that were not compacted yet is \
+                        compacted, whatever min.cleanable.dirty.ratio says.",
     },
     Definition {
         name: "max.message.bytes",
@@ -326,15 +328,16 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         name: "min.cleanable.dirty.ratio",
         default: "0.5",
         values: Values::Double { min: 0.0, max: 1.0 },
-        support: Support::Advisory,
-        documentation: "Without effect: it concerns compacted topics.",
+        support: Support::Honoured,
+        documentation: "A compacted topic is compacted when this share of its bytes was not \
+                        yet.",
     },
     Definition {
         name: "min.compaction.lag.ms",
         default: "0",
         values: Values::Long { min: 0 },
-        support: Support::Advisory,
-        documentation: "Without effect: it concerns compacted topics.",
+        support: Support::Honoured,
+        documentation: "A compacted topic keeps younger records whatever comes behind them.",
     },
     Definition {
         name: "min.insync.replicas",

@@ -263,9 +263,20 @@ fn what_is_honoured_is_parsed() {
         ("message.timestamp.after.max.ms", "7"),
         ("message.timestamp.before.max.ms", "8"),
         ("ringlog.durability", "written"),
-        ("cleanup.policy", "delete"),
+        ("cleanup.policy", "compact, delete"),
+        ("delete.retention.ms", "9"),
+        ("min.compaction.lag.ms", "10"),
+        ("max.compaction.lag.ms", "11"),
+        ("min.cleanable.dirty.ratio", "0.25"),
     ])
     .unwrap();
+    let policy = config.cleanup_policy();
+    assert_eq!(policy, CleanupPolicy::CompactDelete);
+    assert!(policy.deletes() && policy.compacts());
+    assert_eq!(config.delete_retention_ms(), 9);
+    assert_eq!(config.min_compaction_lag_ms(), 10);
+    assert_eq!(config.max_compaction_lag_ms(), 11);
+    assert_eq!(config.min_cleanable_dirty_millionths(), 250_000);
     assert_eq!(config.max_message_bytes(), 2048);
     assert_eq!(config.retention_ms(), Some(60_000));
     assert_eq!(config.retention_bytes(), None);
@@ -306,7 +317,7 @@ fn entries_say_what_is_set_and_what_is_default() {
     let entry = config.entry("cleanup.policy").unwrap();
     assert_eq!(
         (entry.value, entry.is_default, entry.read_only),
-        ("delete", true, true)
+        ("delete", true, false)
     );
     assert_eq!(
         config.overrides().collect::<Vec<_>>(),
@@ -352,16 +363,6 @@ fn wrong_values_are_refused_with_name_value_and_range() {
 #[test]
 fn what_would_be_an_empty_promise_is_refused_with_the_reason() {
     for (name, value, because) in [
-        (
-            "cleanup.policy",
-            "compact",
-            "compaction is not part of this version",
-        ),
-        (
-            "cleanup.policy",
-            "compact,delete",
-            "compaction is not part of this version",
-        ),
         ("compression.type", "gzip", "byte for byte"),
         ("unclean.leader.election.enable", "true", "one replica"),
         ("remote.storage.enable", "TRUE", "no remote storage"),

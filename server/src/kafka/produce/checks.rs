@@ -22,6 +22,8 @@ pub struct Rules {
     /// How far producers' timestamps may lie behind and ahead of the node's clock; none where the
     /// node stamps records itself.
     pub timestamps: Option<TimestampRules>,
+    /// Every record needs a key: the topic is compacted.
+    pub keys: bool,
 }
 
 /// Bounds for the timestamps of producers.
@@ -44,6 +46,7 @@ impl Rules {
                 before_max_ms: config.message_timestamp_before_max_ms(),
                 after_max_ms: config.message_timestamp_after_max_ms(),
             }),
+            keys: config.cleanup_policy().compacts(),
         }
     }
 }
@@ -155,6 +158,15 @@ pub fn check_timestamps(header: &BatchHeader, rules: &Rules, now_ms: i64) -> Res
     Ok(())
 }
 
+/// A record of a compacted topic has no key: what would it be compacted by?
+#[must_use]
+pub fn keyless(index: i32) -> Refusal {
+    Refusal {
+        record: Some(index),
+        ..invalid("the topic is compacted (cleanup.policy), so every record needs a key")
+    }
+}
+
 fn invalid(message: impl Into<Box<str>>) -> Refusal {
     Refusal::new(ResponseError::InvalidRecord, message)
 }
@@ -184,6 +196,7 @@ mod tests {
             before_max_ms: i64::MAX,
             after_max_ms: 3_600_000,
         }),
+        keys: false,
     };
 
     fn batch() -> Builder {

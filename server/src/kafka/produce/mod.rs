@@ -237,6 +237,14 @@ async fn check(
         core.stepped(began.elapsed());
     }
     let mut header = checked?;
+    if rules.keys {
+        let keyless = records::first_without_key(bytes)
+            .await
+            .map_err(|error| Refusal::new(errors::of_opening(&error), error.to_string()))?;
+        if let Some(index) = keyless {
+            return Err(checks::keyless(index));
+        }
+    }
     if rules.timestamps.is_none() {
         return Ok(header);
     }

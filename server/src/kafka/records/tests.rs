@@ -1,10 +1,9 @@
 use std::future::Future;
-use std::io::Write;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use proptest::prelude::*;
-use ringlog_types::batch::{Builder, set_max_timestamp, validate};
+use ringlog_types::batch::{Builder, Compression, set_max_timestamp, validate};
 
 use super::*;
 
@@ -21,31 +20,7 @@ fn finish<T>(future: impl Future<Output = T>) -> (T, usize) {
 }
 
 fn compress(compression: Compression, plain: &[u8]) -> Vec<u8> {
-    match compression {
-        Compression::None => plain.to_vec(),
-        Compression::Gzip => {
-            let mut encoder =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            encoder.write_all(plain).unwrap();
-            encoder.finish().unwrap()
-        }
-        Compression::Snappy => {
-            let mut out = XERIAL_MAGIC.to_vec();
-            out.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);
-            for block in plain.chunks(1000) {
-                let block = snap::raw::Encoder::new().compress_vec(block).unwrap();
-                out.extend_from_slice(&(block.len() as i32).to_be_bytes());
-                out.extend_from_slice(&block);
-            }
-            out
-        }
-        Compression::Lz4 => {
-            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
-            encoder.write_all(plain).unwrap();
-            encoder.finish().unwrap()
-        }
-        Compression::Zstd => zstd::stream::encode_all(plain, 3).unwrap(),
-    }
+    ringlog_types::batch::compress(compression, plain).unwrap()
 }
 
 const ALL: [Compression; 5] = [
@@ -76,6 +51,7 @@ fn the_latest_record_is_found_whatever_the_codec() {
         let expected = RecordPlace {
             offset_delta: 1,
             timestamp_ms: 90,
+            has_key: true,
         };
         assert_eq!(latest, expected, "{compression:?}");
     }

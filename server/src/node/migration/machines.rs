@@ -11,7 +11,7 @@ use ringlog_engine::partitions::{Partitions, ProducerIds};
 use ringlog_engine::topics::{Owners, Topics, spread};
 use ringlog_types::LogId;
 
-use crate::node::machine::checkpoint_of;
+use ringlog_machines::checkpoint_of;
 
 /// What a log's machines remember.
 #[derive(Clone, Debug)]

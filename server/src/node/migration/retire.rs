@@ -8,7 +8,7 @@ use ringlog_types::LogId;
 
 use super::error::MigrationError;
 use super::machines::Machines;
-use crate::node::machine::{CoreMachine, Effects};
+use ringlog_machines::{CoreMachine, Effects};
 
 /// What there is to know of an old log.
 #[derive(Debug)]

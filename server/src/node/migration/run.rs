@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use ringlog_storage::io::uring::{UringIo, UringOptions};
-use ringlog_storage::log::{Log, LogConfig, Retired};
+use ringlog_storage::log::{Import, Log, LogConfig, Retired};
 use ringlog_types::LogId;
 
 use super::error::MigrationError;
@@ -49,12 +49,12 @@ fn migrate(
     let before = directory.identity.clone();
     let after = next(directory, change)?;
     tracing::info!(
-        "migration: {} cores become {}, {} directories become {}, before anything is served; \
-         a start that is cut off finds the node as it was",
-        before.cores(),
-        after.cores(),
-        before.further.len() + 1,
-        after.further.len() + 1,
+        "migration before anything is served: from {} over {} to {} over {}; if it is cut off, \
+         the next start finds the node as it was",
+        counted(before.cores().into(), "core", "cores"),
+        counted(before.further.len() + 1, "directory", "directories"),
+        counted(after.cores().into(), "core", "cores"),
+        counted(after.further.len() + 1, "directory", "directories"),
     );
     for log in &after.logs {
         let path = directory.log_dir(*log);
@@ -98,6 +98,10 @@ fn migrate(
     Ok(())
 }
 
+fn counted(count: usize, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
+}
+
 /// The node as it is to be.
 fn next(directory: &mut DataDirectory, change: &Change) -> Result<Identity, MigrationError> {
     let mut identity = directory.identity.clone();
@@ -139,9 +143,9 @@ fn build(
     let before = &directory.identity;
     let (old_ids, new_ids) = (before.log_ids(), after.log_ids());
     let first = AtomicBool::new(true);
-    let old = in_parallel(&before.logs, |place| {
+    let old = in_parallel(before.logs.clone(), |place| {
         let config = storage.logs[place.directory].clone();
-        let path = directory.log_dir(*place);
+        let path = directory.log_dir(place);
         let retired = retire(place.id, &old_ids, &path, config, &uring)?;
         if first.swap(false, Ordering::Relaxed) {
             reached(Step::FirstRetired);
@@ -164,12 +168,12 @@ fn build(
     for (share, state) in shares.iter_mut().zip(split.states) {
         share.import.state = state;
     }
-    let made: Vec<(&LogPlace, Share)> = after.logs.iter().zip(shares).collect();
+    let made: Vec<(LogPlace, Share)> = after.logs.iter().copied().zip(shares).collect();
     let (linked, copied_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let (first_linked, first_imported) = (AtomicBool::new(true), AtomicBool::new(true));
-    in_parallel(&made, |(place, share)| {
-        let path = directory.log_dir(**place);
-        let copied = take_in_files(&path, share)?;
+    in_parallel(made, |(place, share)| {
+        let path = directory.log_dir(place);
+        let copied = take_in_files(&path, &share)?;
         let of_share = share.files.len() as u64;
         linked.fetch_add(of_share - copied.files, Ordering::Relaxed);
         copied_bytes.fetch_add(copied.bytes, Ordering::Relaxed);
@@ -182,7 +186,7 @@ fn build(
             checkpoint_bytes: u64::MAX,
             ..storage.logs[place.directory].clone()
         };
-        import(place.id, &path, config, share, &uring)?;
+        import(place.id, &path, config, share.import, &uring)?;
         if first_imported.swap(false, Ordering::Relaxed) {
             reached(Step::FirstImported);
         }
@@ -221,24 +225,26 @@ fn import(
     log: LogId,
     path: &Path,
     config: LogConfig,
-    share: &Share,
+    import: Import,
     uring: &UringOptions,
 ) -> Result<(), MigrationError> {
     let failed = |reason: String| MigrationError::Import { log, reason };
     let io = UringIo::open(path, uring).map_err(|error| failed(error.to_string()))?;
-    let made = Log::import(io, log, config, share.import.clone());
+    let made = Log::import(io, log, config, import);
     made.map_err(|error| failed(error.to_string()))
 }
 
 /// Does the same for each, on a thread of its own, and waits for all; the first failure is the
 /// one that is told.
-fn in_parallel<T: Sync, R: Send>(
-    items: &[T],
-    work: impl Fn(&T) -> Result<R, MigrationError> + Sync,
+fn in_parallel<T: Send, R: Send>(
+    items: Vec<T>,
+    work: impl Fn(T) -> Result<R, MigrationError> + Sync,
 ) -> Result<Vec<R>, MigrationError> {
     std::thread::scope(|scope| {
         let work = &work;
-        let threads = items.iter().map(|item| scope.spawn(move || work(item)));
+        let threads = items
+            .into_iter()
+            .map(|item| scope.spawn(move || work(item)));
         let threads: Vec<_> = threads.collect();
         let results = threads.into_iter().map(|thread| match thread.join() {
             Ok(result) => result,

@@ -15,7 +15,7 @@ use ringlog_types::{LogId, Offset, PartitionId, Sequence, TopicNumber};
 
 use super::machines::{Machines, split};
 use super::shares::share_out;
-use crate::node::machine::{CoreMachine, Effects};
+use ringlog_machines::{CoreMachine, Effects};
 use ringlog_storage::log::Machine;
 
 fn topics(counts: &[u32], logs: &[LogId]) -> Topics {

@@ -54,6 +54,13 @@ impl<I: Io> Log<I> {
         }
     }
 
+    /// Whether a segment's rows are in a run or on their way there: the cleaner leaves it alone.
+    pub(in crate::log) fn is_going_into_a_run(&self, id: u64) -> bool {
+        let segment = self.segments.live.get(&id);
+        let is_covered = segment.is_some_and(|segment| segment.index.covered.is_some());
+        is_covered || self.runs.takes(id)
+    }
+
     fn take_segments<'a>(
         &self,
         segments: impl Iterator<Item = (&'a u64, &'a Segment)>,
@@ -88,10 +95,12 @@ impl<I: Io> Log<I> {
 
     fn to_cover(&self) -> Option<Source> {
         let segments = self.segments.live.iter();
-        let open = segments.filter(|(_, segment)| {
+        let open = segments.filter(|(id, segment)| {
             segment.stage == SegmentStage::Sealed
                 && segment.index.covered.is_none()
                 && !segment.index.partitions.is_empty()
+                && !segment.was_source
+                && !self.is_being_cleaned(**id)
         });
         let weights = open
             .clone()

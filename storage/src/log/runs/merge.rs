@@ -125,7 +125,7 @@ impl<I: Io> Log<I> {
             Err(error) => {
                 let cause = format!("reading index run {number}: {error}");
                 self.runs.job = Some(job);
-                self.give_up(&cause);
+                self.abandon_job(&cause);
                 return;
             }
         };
@@ -155,7 +155,7 @@ impl<I: Io> Log<I> {
         self.runs.job = Some(job);
         if let Some((page, fault)) = damaged {
             self.break_run(number, page, &fault);
-            self.give_up("one of the runs to be merged is damaged");
+            self.abandon_job("one of the runs to be merged is damaged");
         }
     }
 }

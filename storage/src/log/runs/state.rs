@@ -7,7 +7,7 @@ use std::time::Duration;
 use ringlog_types::{Offset, PartitionId, Sequence};
 
 use super::bad_blocks::BadBlocks;
-use super::job::Job;
+use super::job::{Job, Source};
 use super::page_cache::PageCache;
 use crate::format::checksum::Key;
 use crate::format::manifest::RunInfo;
@@ -92,6 +92,12 @@ impl Runs {
             bad_blocks: BadBlocks::default(),
             strays: Vec::new(),
         }
+    }
+
+    /// Whether a segment's rows are on their way into a run.
+    pub fn takes(&self, segment: u64) -> bool {
+        let job = self.job.as_ref().map(|job| &job.source);
+        matches!(job, Some(Source::Segments { ids, .. }) if ids.contains(&segment))
     }
 
     /// Whether what counts as live must not change: rows are on their way into a run.

@@ -94,7 +94,7 @@ impl<I: Io> Log<I> {
                 }
                 self.runs.job = Some(job);
                 if let Err(cause) = filled {
-                    self.give_up(&cause);
+                    self.abandon_job(&cause);
                 }
             }
             Stage::Switching => {
@@ -169,11 +169,11 @@ impl<I: Io> Log<I> {
         match (job.stage, failed) {
             (_, Some(cause)) => {
                 self.runs.job = Some(job);
-                self.give_up(&format!("{cause} (making an index run)"));
+                self.abandon_job(&format!("{cause} (making an index run)"));
             }
             _ if gave_up => {
                 self.runs.job = Some(job);
-                self.give_up("given up");
+                self.abandon_job("given up");
             }
             (Stage::Creating, None) => {
                 job.stage = Stage::Filling;
@@ -288,7 +288,7 @@ impl<I: Io> Log<I> {
     }
 
     /// Gives a job up: what it was to replace stays in force, and it is tried again later.
-    pub(in crate::log) fn give_up(&mut self, cause: &str) {
+    pub(in crate::log) fn abandon_job(&mut self, cause: &str) {
         let Some(mut job) = self.runs.job.take() else {
             return;
         };

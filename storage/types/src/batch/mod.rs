@@ -20,10 +20,14 @@
 //! | `patch` | changes in place |
 //! | `records` | reading records |
 //! | `builder` | making a batch |
+//! | `codec` | opening and closing compressed records |
+//! | `compact` | log compaction: which records stay, and batches without the others |
 //! | `checksum`, `varint` | what they stand on |
 
 mod builder;
 mod checksum;
+mod codec;
+pub mod compact;
 mod error;
 mod header;
 mod patch;
@@ -36,8 +40,9 @@ mod tests;
 
 pub use builder::Builder;
 pub use checksum::{crc32c, crc32c_combine};
+pub use codec::{compress, decoder, decompress};
 pub use error::{BatchError, RecordError};
 pub use header::{BatchHeader, Compression, HEADER_BYTES, TimestampType};
 pub use patch::{set_base_offset, set_leader_epoch, set_log_append_time, set_max_timestamp};
 pub use records::{HeaderView, Headers, RecordView, Records, records};
-pub use validate::validate;
+pub use validate::{validate, validate_compacted};

@@ -19,7 +19,7 @@ pub fn records(payload: &[u8]) -> Records<'_> {
 /// Iterator of [`records`].
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
-    rest: &'a [u8],
+    pub(super) rest: &'a [u8],
 }
 
 /// A record, by reference.

@@ -1,5 +1,6 @@
 //! The machines of a core behind the one face that its log knows: routes committed entries,
 //! frames their checkpoints, and remembers what followed from an entry until the driver takes it.
+//! Between the engine, which knows no log, and the node; the simulator runs it on a disk of its own.
 //!
 //! Invariants: only core 0's log holds metadata, so only there does an entry change [`Topics`];
 //! what an entry changes does not depend on when it is applied (live, replayed, or restored).
@@ -154,7 +155,7 @@ impl Machine for CoreMachine<'_> {
                 self.moved(entry.meta.partition);
             }
             EntryKind::Machine => self.apply_machine(entry),
-            EntryKind::Checkpoint => {}
+            EntryKind::Checkpoint | EntryKind::Replaced | EntryKind::Removed => {}
         }
     }
 

@@ -1,0 +1,96 @@
+//! Which partition of this core is compacted next, by its topic's limits, and the rewriter that the
+//! log is given for it.
+//!
+//! Invariant: what stays of a batch is decided in `ringlog_types::batch::compact`; the log knows no
+//! more of a batch than its header.
+
+use ringlog_engine::topics::TopicConfig;
+use ringlog_storage::log::clean::{Compactable, Fate, Rewriter};
+use ringlog_types::PartitionId;
+use ringlog_types::batch::compact::{Compaction, CompactionRules, Rewritten};
+
+use super::core::Core;
+
+/// Keys remembered in a pass: at most about 100 MiB.
+const MOST_KEYS: usize = 1 << 21;
+/// A batch whose records are larger than this stays as it is.
+const OPENED_BYTES: usize = 64 << 20;
+const MILLION: u128 = 1_000_000;
+
+/// The part of compaction that opens batches.
+#[derive(Debug)]
+struct Batches(Compaction);
+
+impl Rewriter for Batches {
+    fn note(&mut self, batch: &[u8]) -> bool {
+        self.0.note(batch)
+    }
+
+    fn rewrite(&self, batch: &[u8]) -> Fate {
+        match self.0.rewrite(batch) {
+            Rewritten::Same => Fate::Same,
+            Rewritten::Nothing => Fate::Nothing,
+            Rewritten::Batch(bytes) => Fate::Batch(bytes),
+        }
+    }
+}
+
+/// The partitions of this core that may be compacted.
+pub fn compacted(core: &Core) -> Vec<PartitionId> {
+    let partitions = core.log.partitions();
+    let is_compacted = |partition: &PartitionId| {
+        let topic = core.topics.by_number(partition.topic());
+        topic.is_some_and(|topic| topic.config.cleanup_policy().compacts())
+    };
+    partitions.filter(is_compacted).collect()
+}
+
+/// Of these partitions the one that needs it most, with the share of it that is not compacted.
+pub fn dirtiest(
+    core: &Core,
+    partitions: &[PartitionId],
+    now_ms: i64,
+) -> Option<(u128, PartitionId, Compactable)> {
+    let due = partitions.iter().filter_map(|partition| {
+        let topic = core.topics.by_number(partition.topic())?;
+        let newest_ms = now_ms.saturating_sub(topic.config.min_compaction_lag_ms());
+        let found = core.log.compactable(*partition, newest_ms);
+        let dirty = dirty_millionths(&found);
+        is_due(&topic.config, &found, dirty, now_ms).then_some((dirty, *partition, found))
+    });
+    due.max_by_key(|(dirty, partition, _)| (*dirty, *partition))
+}
+
+fn dirty_millionths(found: &Compactable) -> u128 {
+    u128::from(found.dirty_bytes) * MILLION / u128::from(found.total_bytes.max(1))
+}
+
+fn is_due(config: &TopicConfig, found: &Compactable, dirty: u128, now_ms: i64) -> bool {
+    let is_old = found
+        .oldest_ms
+        .is_some_and(|oldest| now_ms.saturating_sub(oldest) > config.max_compaction_lag_ms());
+    let is_dirty = dirty >= u128::from(config.min_cleanable_dirty_millionths());
+    found.dirty_bytes > 0 && (is_dirty || is_old)
+}
+
+/// Starts to compact a partition. Whether it did.
+pub fn begin(core: &mut Core, partition: PartitionId, found: &Compactable, now_ms: i64) -> bool {
+    let Some(topic) = core.topics.by_number(partition.topic()) else {
+        return false;
+    };
+    let compaction = Compaction::new(CompactionRules {
+        now_ms,
+        delete_retention_ms: topic.config.delete_retention_ms(),
+        most_keys: MOST_KEYS,
+        opened_bytes: OPENED_BYTES,
+        seed: rand_seed(),
+    });
+    core.log
+        .compact(partition, found, Box::new(Batches(compaction)))
+}
+
+/// Nobody outside can know it: the standard library's own hash keys are random.
+fn rand_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}

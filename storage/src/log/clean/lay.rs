@@ -1,0 +1,235 @@
+//! The blocks of a cold segment: entries in the order of partition and offset, in blocks of the
+//! usual shape under the segment's key. Runs on the helper: bytes in, bytes out.
+
+use ringlog_types::{Offset, PartitionId, Sequence};
+
+use crate::format::block_header::{BlockHeader, Group};
+use crate::format::checksum::{Key, payload_checksum};
+use crate::format::cold;
+use crate::format::entry_header::{EntryHeader, EntryMeta};
+use crate::format::footer::{self, BlockRef};
+use crate::format::manifest::RangeRow;
+
+/// A block is closed at this length. A reader of a small partition reads a piece of it.
+const BLOCK_BYTES: usize = 256 << 10;
+
+/// A segment that entries are laid out for.
+#[derive(Clone, Debug)]
+pub(super) struct Blank {
+    pub segment: u64,
+    pub nonce: u128,
+}
+
+/// What is the same for all segments of a log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub segment_bytes: u64,
+    pub unit: usize,
+    pub epoch: u32,
+    pub wall_ms: i64,
+}
+
+/// A segment laid out: its blocks from the unit behind the header on, and what they hold.
+#[derive(Debug)]
+pub struct Laid {
+    pub(super) blank: Blank,
+    pub(super) blocks: Vec<u8>,
+    pub(super) rows: Vec<(PartitionId, BlockRef)>,
+    pub(super) last_checksum: u64,
+}
+
+impl Laid {
+    /// The footer's bytes.
+    pub(super) fn footer(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.rows.len() * footer::ROW_BYTES);
+        for (partition, row) in &self.rows {
+            footer::encode_row(*partition, row, &mut bytes);
+        }
+        bytes
+    }
+
+    /// What it holds, by partition.
+    pub(super) fn ranges(&self) -> Vec<RangeRow> {
+        let runs = self.rows.chunk_by(|a, b| a.0 == b.0);
+        let range = |run: &[(PartitionId, BlockRef)]| {
+            let rows = run.iter().map(|(_, row)| row);
+            RangeRow {
+                partition: run[0].0,
+                first: run[0].1.first,
+                end: rows.clone().map(|row| row.end).max().unwrap_or_default(),
+                bytes: rows.clone().map(|row| u64::from(row.payload_bytes)).sum(),
+                max_timestamp: rows.map(|row| row.max_timestamp).max().unwrap_or(-1),
+            }
+        };
+        runs.map(range).collect()
+    }
+}
+
+/// Lays entries out, in segments as they fill.
+#[derive(Debug)]
+pub(super) struct Layer {
+    shape: Shape,
+    blanks: std::vec::IntoIter<Blank>,
+    open: Option<Open>,
+    done: Vec<Laid>,
+}
+
+#[derive(Debug)]
+struct Open {
+    laid: Laid,
+    key: Key,
+    number: u64,
+    entries: Vec<(EntryMeta, Vec<u8>)>,
+    bytes: usize,
+}
+
+/// More entries came than the segments given hold.
+#[derive(Debug, thiserror::Error)]
+#[error("the live entries need more than the segments counted on")]
+pub(super) struct NoBlank;
+
+impl Layer {
+    pub fn new(shape: Shape, blanks: Vec<Blank>) -> Layer {
+        Layer {
+            shape,
+            blanks: blanks.into_iter(),
+            open: None,
+            done: Vec::new(),
+        }
+    }
+
+    /// Adds an entry. Entries come by partition, and by offset within it.
+    pub fn push(&mut self, meta: EntryMeta, payload: Vec<u8>) -> Result<(), NoBlank> {
+        let more = payload.len() + EntryHeader::BYTES;
+        let unit = self.shape.unit;
+        if let Some(open) = &mut self.open {
+            if !open.entries.is_empty() && open.bytes + more > BLOCK_BYTES {
+                open.close_block(&self.shape);
+            }
+            let block = (open.bytes + more).next_multiple_of(unit);
+            let rows = open.laid.rows.len() + open.entries.len() + 1;
+            let footer = (rows * footer::ROW_BYTES).next_multiple_of(unit).max(unit);
+            let used = 2 * unit + open.laid.blocks.len() + block + footer;
+            let full =
+                used as u64 > self.shape.segment_bytes || open.number + 1 >= cold::MOST_BLOCKS;
+            if full && (open.number > 0 || !open.entries.is_empty()) {
+                self.close_segment();
+            }
+        }
+        if self.open.is_none() {
+            self.open = Some(Open::new(self.blanks.next().ok_or(NoBlank)?));
+        }
+        let open = self.open.as_mut().expect("it was just made");
+        open.bytes += more;
+        open.entries.push((meta, payload));
+        Ok(())
+    }
+
+    pub fn finish(mut self) -> Vec<Laid> {
+        self.close_segment();
+        self.done
+    }
+
+    fn close_segment(&mut self) {
+        if let Some(mut open) = self.open.take() {
+            open.close_block(&self.shape);
+            self.done.push(open.laid);
+        }
+    }
+}
+
+impl Open {
+    fn new(blank: Blank) -> Open {
+        Open {
+            key: Key::derive(blank.nonce),
+            laid: Laid {
+                blank,
+                blocks: Vec::new(),
+                rows: Vec::new(),
+                last_checksum: 0,
+            },
+            number: 0,
+            entries: Vec::new(),
+            bytes: BlockHeader::BYTES,
+        }
+    }
+
+    fn close_block(&mut self, shape: &Shape) {
+        if self.entries.is_empty() {
+            return;
+        }
+        let entries = std::mem::take(&mut self.entries);
+        let length = self.bytes.next_multiple_of(shape.unit);
+        self.bytes = BlockHeader::BYTES;
+        let start = self.laid.blocks.len();
+        let units = |bytes: usize| {
+            u32::try_from(bytes / shape.unit).expect("a segment is below 2^32 units")
+        };
+        let number = |value: usize| u32::try_from(value).expect("a block is far below 4 GiB");
+        self.laid.blocks.resize(start + length, 0);
+        let block = &mut self.laid.blocks[start..];
+        let mut at = BlockHeader::BYTES;
+        let mut headers = Vec::with_capacity(entries.len());
+        for (meta, payload) in &entries {
+            block[at..at + payload.len()].copy_from_slice(payload);
+            headers.push(EntryHeader {
+                meta: *meta,
+                checksum: payload_checksum(payload),
+                payload_offset: number(at),
+                length: number(payload.len()),
+            });
+            at += payload.len();
+        }
+        let table = at..at + headers.len() * EntryHeader::BYTES;
+        let rows = block[table.clone()].chunks_exact_mut(EntryHeader::BYTES);
+        for (row, header) in rows.zip(&headers) {
+            header.encode(row);
+        }
+        let sequence = cold::sequence(self.laid.blank.segment, self.number);
+        let header = BlockHeader {
+            sequence,
+            durable: Sequence::NONE,
+            previous: self.laid.last_checksum,
+            metadata_version: 0,
+            segment: self.laid.blank.segment,
+            group_first: sequence,
+            group: Group::Whole,
+            block_bytes: number(length),
+            entry_count: number(headers.len()),
+            table_offset: number(table.start),
+            epoch: shape.epoch,
+            table_checksum: self.key.checksum(&block[table]),
+            wall_ms: shape.wall_ms,
+        };
+        self.laid.last_checksum = header.encode(&self.key, block);
+        self.number += 1;
+        let mut last: Option<(PartitionId, Offset)> = None;
+        for header in &headers {
+            let meta = header.meta;
+            debug_assert!(
+                last.is_none_or(|last| last <= (meta.partition, meta.base_offset)),
+                "entries come by partition and offset"
+            );
+            last = Some((meta.partition, meta.end_offset()));
+            let row = BlockRef {
+                first: meta.base_offset,
+                end: meta.end_offset(),
+                max_timestamp: meta.max_timestamp,
+                position_units: units(shape.unit + start),
+                block_units: units(length),
+                payload_bytes: header.length,
+            };
+            match self.laid.rows.last_mut() {
+                Some((partition, before))
+                    if *partition == meta.partition
+                        && before.position_units == row.position_units =>
+                {
+                    before.end = row.end;
+                    before.max_timestamp = before.max_timestamp.max(row.max_timestamp);
+                    before.payload_bytes += row.payload_bytes;
+                }
+                _ => self.laid.rows.push((meta.partition, row)),
+            }
+        }
+    }
+}

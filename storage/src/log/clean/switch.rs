@@ -1,0 +1,228 @@
+//! The switch from sources to targets: what the entry changes when it is applied, the same live
+//! and in replay.
+//!
+//! The index is asked two things only: to forget a partition in a segment, and to take a sealed
+//! segment with what it holds. A target stands where its sources stood: in the order of offsets,
+//! whatever its number is.
+
+use std::collections::BTreeMap;
+
+use ringlog_types::{PartitionId, Sequence};
+
+use super::state::State;
+use super::targets::Written;
+use crate::buffer::Buf;
+use crate::format::replaced::{Moved, Replaced, Target};
+use crate::io::Io;
+use crate::log::Log;
+use crate::log::found::Found;
+use crate::log::index::{SegmentIndex, SegmentRange};
+use crate::log::report::RecoveryReport;
+use crate::log::segments::{FooterPlace, Segment, Stage};
+
+impl<I: Io> Log<I> {
+    /// The entry was committed.
+    pub(in crate::log) fn apply_replaced(&mut self, payload: &Buf, sequence: Sequence) {
+        match Replaced::decode(payload) {
+            Ok(replaced) => self.switch(&replaced, sequence),
+            Err(error) => tracing::error!(
+                log = %self.id, %sequence, %error,
+                "segments stay as they are: an entry that replaces some cannot be understood"
+            ),
+        }
+    }
+
+    pub(super) fn switch(&mut self, replaced: &Replaced, sequence: Sequence) {
+        let mut written = match self.cleaner.run.take() {
+            Some(mut run) if matches!(run.state, State::Switching(at, _) if at == sequence) => {
+                let state = std::mem::replace(&mut run.state, State::Over);
+                self.cleaner.run = Some(run);
+                match state {
+                    State::Switching(_, written) => written,
+                    _ => Vec::new(),
+                }
+            }
+            other => {
+                self.cleaner.run = other;
+                Vec::new()
+            }
+        };
+        let mut targets: Vec<(&Target, Segment)> = Vec::new();
+        for target in &replaced.targets {
+            let number = target.segment;
+            let at = written.iter().position(|w| w.target.segment == number);
+            let segment = match at {
+                Some(at) => Some(segment_of(
+                    written.swap_remove(at),
+                    self.config.segment_bytes,
+                )),
+                None => self.cleaner.found.remove(&number).map(|file| {
+                    let mut segment = self.segment_of(&file);
+                    segment.last_checksum = file.trailer.map_or(0, |t| t.last_checksum);
+                    segment
+                }),
+            };
+            match segment {
+                Some(segment) => targets.push((target, segment)),
+                // What it was made of may still be there.
+                None => {
+                    tracing::error!(
+                        log = %self.id, segment = number, sources = ?replaced.sources,
+                        "a segment that the cleaner wrote is gone: what it was made of is used, as \
+                         far as it is there"
+                    );
+                    self.cleaner.missing += 1;
+                    return;
+                }
+            }
+        }
+        for source in &replaced.sources {
+            self.leave(*source, &replaced.moved);
+        }
+        if let Moved::Partitions(moved) = &replaced.moved {
+            for (partition, to) in moved {
+                self.set_compacted(*partition, *to);
+            }
+        }
+        for (target, segment) in targets {
+            for range in &target.ranges {
+                if let Some(state) = self.partitions.get_mut(&range.partition) {
+                    // What is damaged is never copied: this is what a source lacked that is gone.
+                    state.forget_damage(range.first, range.end);
+                }
+            }
+            self.take_target(target, segment);
+        }
+        if let Some(run) = &self.cleaner.run
+            && run.sources == replaced.sources
+        {
+            self.stats.clean_runs += 1;
+            self.stats.cleaned_segments += run.sources.len() as u64;
+            self.end_run();
+        }
+        let written: u64 = replaced.targets.iter().map(|target| target.data_end).sum();
+        // What was replaced is let go with the next checkpoint, which comes the sooner.
+        self.bytes_since_checkpoint += written;
+        tracing::debug!(log = %self.id, %sequence, ?replaced.sources, "segments are replaced");
+        self.release_dead_segments();
+    }
+
+    /// A source loses what was copied from it.
+    fn leave(&mut self, source: u64, moved: &Moved) {
+        let Some(segment) = self.segments.live.get_mut(&source) else {
+            // A checkpoint names it, a newer one let it go: what it held is in the targets.
+            self.cleaner.replaced_missing.insert(source);
+            return;
+        };
+        segment.was_source = true;
+        let partitions: Vec<PartitionId> = match moved {
+            Moved::All => segment.index.partitions.keys().copied().collect(),
+            Moved::Partitions(moved) => moved.iter().map(|(partition, _)| *partition).collect(),
+        };
+        for partition in partitions {
+            let before = segment.index.rows;
+            segment.index.remove(partition);
+            self.resident_rows -= before - segment.index.rows;
+            if let Some(state) = self.partitions.get_mut(&partition) {
+                state.segments.retain(|(_, id)| *id != source);
+            }
+        }
+    }
+
+    /// A target joins the log with what lives in it.
+    fn take_target(&mut self, target: &Target, mut segment: Segment) {
+        let mut partitions = BTreeMap::new();
+        for range in &target.ranges {
+            let Some(state) = self.partitions.get_mut(&range.partition) else {
+                continue; // Dropped meanwhile.
+            };
+            if range.end <= state.start {
+                continue; // Expired meanwhile.
+            }
+            let at = state
+                .segments
+                .partition_point(|(first, _)| *first < range.first);
+            state.segments.insert(at, (range.first, target.segment));
+            let summary = SegmentRange {
+                first: range.first,
+                end: range.end,
+                bytes: range.bytes,
+                max_timestamp: range.max_timestamp,
+                blocks: Vec::new(),
+            };
+            partitions.insert(range.partition, summary);
+        }
+        segment.index = SegmentIndex {
+            partitions,
+            ..SegmentIndex::default()
+        };
+        segment.stage = Stage::Sealed;
+        segment.is_cold = true;
+        segment.amplification = Some(1.0);
+        segment.position = target.data_end;
+        segment.first_sequence = target.first_sequence;
+        segment.last_sequence = target.last_sequence;
+        segment.footer = Some(FooterPlace {
+            position: target.data_end,
+            bytes: target.footer_bytes,
+            checksum: target.footer_checksum,
+        });
+        self.segments.live.insert(target.segment, segment);
+    }
+
+    /// At a start: cold segments are known, and wait for what names them.
+    pub(in crate::log) fn set_cold_files(&mut self, found: BTreeMap<u64, Found>) {
+        self.cleaner.found = found;
+    }
+
+    /// A cold segment that the checkpoint names.
+    pub(in crate::log) fn take_cold_file(&mut self, segment: u64) -> Option<Found> {
+        self.cleaner.found.remove(&segment)
+    }
+
+    /// The replay is over: what no entry and no checkpoint named is free, and what is missing
+    /// because it was replaced is no loss. Returns the files.
+    pub(in crate::log) fn settle_cold_files(
+        &mut self,
+        report: &mut RecoveryReport,
+    ) -> BTreeMap<u64, Found> {
+        report.segments_missing += std::mem::take(&mut self.cleaner.missing);
+        let replaced = std::mem::take(&mut self.cleaner.replaced_missing);
+        let is_whole_segment = |position: u64| position == 0;
+        report
+            .damage
+            .retain(|lost| !is_whole_segment(lost.position) || !replaced.contains(&lost.segment));
+        std::mem::take(&mut self.cleaner.found)
+    }
+}
+
+fn segment_of(written: Written, segment_bytes: u64) -> Segment {
+    let Written {
+        file,
+        key,
+        last_checksum,
+        ..
+    } = written;
+    Segment {
+        origin: None,
+        name: file.name,
+        file: file.file,
+        file_bytes: segment_bytes,
+        key,
+        stage: Stage::Sealed,
+        position: 0,
+        rows_bound: 0,
+        first_sequence: Sequence::NONE,
+        last_sequence: Sequence::NONE,
+        last_checksum,
+        index: SegmentIndex::default(),
+        footer: None,
+        reads: 0,
+        prewritten_to: file.prewritten_to,
+        recycled: file.recycled,
+        is_cold: true,
+        was_source: false,
+        emptied: None,
+        amplification: Some(1.0),
+    }
+}

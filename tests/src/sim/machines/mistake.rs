@@ -1,0 +1,30 @@
+//! Mistakes that the node of the simulator can be told to make, one level above those of the log.
+
+/// A mistake. See where it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// The sequences of producers are not in checkpoints.
+    ForgetProducers,
+    /// Topics are not in checkpoints.
+    ForgetTopics,
+    /// The producer ids handed out are not in checkpoints.
+    ForgetProducerIds,
+    /// A producer id is told before the block of ids that it is of is durable.
+    TellIdsEarly,
+    /// The repeat of a batch is answered although the first copy is not durable.
+    AnswerRepeatsEarly,
+    /// A batch is acknowledged as written, whatever its topic promises.
+    IgnoreDurability,
+}
+
+impl Mistake {
+    /// All of them, by name.
+    pub const ALL: [(&'static str, Mistake); 6] = [
+        ("forget-producers", Mistake::ForgetProducers),
+        ("forget-topics", Mistake::ForgetTopics),
+        ("forget-producer-ids", Mistake::ForgetProducerIds),
+        ("tell-ids-early", Mistake::TellIdsEarly),
+        ("answer-repeats-early", Mistake::AnswerRepeatsEarly),
+        ("ignore-durability", Mistake::IgnoreDurability),
+    ];
+}

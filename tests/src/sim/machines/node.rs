@@ -1,0 +1,307 @@
+//! A core without sockets: the log, the machines behind it, and the way of a batch, a command, a
+//! trim and a producer id into them, as the node goes it.
+//!
+//! Invariant: a reservation is followed by an entry in the log, or given back.
+
+use ringlog_engine::machine::{METADATA, PRODUCER_IDS};
+use ringlog_engine::partitions::{Partitions, Prepared, ProduceError, ProducerIds};
+use ringlog_engine::topics::{MetadataRecord, TopicCommand, TopicError, Topics};
+use ringlog_machines::{CoreMachine, Effects};
+use ringlog_storage::io::Io;
+use ringlog_storage::log::{
+    AppendError, Entry, EntryKind, EntryMeta, Log, LogConfig, Machine, OpenError, RecoveryReport,
+    Urgency,
+};
+use ringlog_types::batch::{self, BatchHeader};
+use ringlog_types::{LogId, Offset, PartitionId, Sequence};
+
+use super::mistake::Mistake;
+
+const LOG: LogId = LogId(0);
+
+/// The machines of a core.
+#[derive(Debug)]
+pub struct Machines {
+    pub topics: Topics,
+    pub partitions: Partitions,
+    pub producer_ids: ProducerIds,
+    pub effects: Effects,
+    /// Entries that came, over all lives: how much of what was written is in the log.
+    pub entries: u64,
+    mistake: Option<Mistake>,
+}
+
+impl Machines {
+    fn new(mistake: Option<Mistake>) -> Machines {
+        Machines {
+            topics: Topics::new(vec![LOG]),
+            partitions: Partitions::new(),
+            producer_ids: ProducerIds::new(LOG),
+            effects: Effects::default(),
+            entries: 0,
+            mistake,
+        }
+    }
+
+    fn core(&mut self) -> CoreMachine<'_> {
+        CoreMachine {
+            topics: &mut self.topics,
+            owns_metadata: true,
+            log_id: LOG,
+            partitions: &mut self.partitions,
+            producer_ids: &mut self.producer_ids,
+            effects: &mut self.effects,
+        }
+    }
+
+    /// The same partitions, of whose producers nothing is known.
+    fn without_producers(&self) -> Partitions {
+        let mut partitions = Partitions::new();
+        for topic in self.topics.iter() {
+            for index in 0..topic.partition_count() {
+                let partition = PartitionId::new(topic.number, index);
+                let start = self.partitions.start_offset(partition);
+                let end = self.partitions.end_offset(partition);
+                let count = u32::try_from(end.0 - start.0).expect("a run is short");
+                partitions.apply_start_offset(partition, start);
+                if count > 0 {
+                    partitions.apply_damaged(partition, start, count);
+                }
+            }
+        }
+        partitions
+    }
+}
+
+impl Machine for Machines {
+    fn restore(&mut self, checkpoint: &[u8]) -> Result<(), String> {
+        let (entries, checkpoint) = checkpoint.split_first_chunk().ok_or("it is short")?;
+        self.entries = u64::from_le_bytes(*entries);
+        self.core().restore(checkpoint)
+    }
+
+    fn apply(&mut self, entry: &Entry) {
+        self.entries += 1;
+        self.core().apply(entry);
+    }
+
+    fn apply_damaged(&mut self, meta: &EntryMeta) {
+        self.core().apply_damaged(meta);
+    }
+
+    fn checkpoint(&self) -> Vec<u8> {
+        let mut topics = self.topics.clone();
+        let mut partitions = self.partitions.clone();
+        let mut producer_ids = self.producer_ids.clone();
+        match self.mistake {
+            Some(Mistake::ForgetProducers) => partitions = self.without_producers(),
+            Some(Mistake::ForgetTopics) => topics = Topics::new(vec![LOG]),
+            Some(Mistake::ForgetProducerIds) => producer_ids = ProducerIds::new(LOG),
+            _ => {}
+        }
+        let core = CoreMachine {
+            topics: &mut topics,
+            owns_metadata: true,
+            log_id: LOG,
+            partitions: &mut partitions,
+            producer_ids: &mut producer_ids,
+            effects: &mut Effects::default(),
+        };
+        let entries = self.entries.to_le_bytes();
+        [&entries[..], &core.checkpoint()].concat()
+    }
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub enum Produced {
+    /// Appended, to be committed by this block.
+    Appended {
+        base_offset: Offset,
+        sequence: Sequence,
+        /// As it lies in the log.
+        bytes: Vec<u8>,
+    },
+    /// A repeat.
+    Repeated { base_offset: Offset, pending: bool },
+    /// The producers' rules refuse it.
+    Refused(ProduceError),
+    /// The log does.
+    NotTaken(AppendError),
+}
+
+/// A core.
+#[derive(Debug)]
+pub struct Node<I: Io> {
+    pub log: Log<I>,
+    pub machines: Machines,
+    ids_logged: Sequence,
+    ids_unlogged: Option<Vec<u8>>,
+    orphaned: Vec<PartitionId>,
+}
+
+impl<I: Io> Node<I> {
+    /// Opens the log and finds partitions whose topic is gone.
+    pub fn open(
+        io: I,
+        config: LogConfig,
+        mistake: Option<Mistake>,
+    ) -> Result<(Node<I>, RecoveryReport), OpenError> {
+        let mut machines = Machines::new(mistake);
+        let (log, report) = Log::open(io, LOG, config, &mut machines)?;
+        machines.effects.metadata.clear();
+        machines.effects.moved.clear();
+        machines.effects.orphaned.clear();
+        let mut node = Node {
+            log,
+            machines,
+            ids_logged: Sequence::NONE,
+            ids_unlogged: None,
+            orphaned: Vec::new(),
+        };
+        let partitions = node.log.partitions().filter(|at| !node.has(*at));
+        node.orphaned = partitions.collect();
+        node.orphaned.sort_unstable();
+        Ok((node, report))
+    }
+
+    /// Whether a committed topic has the partition.
+    pub fn has(&self, partition: PartitionId) -> bool {
+        let topic = self.machines.topics.by_number(partition.topic());
+        topic.is_some_and(|topic| partition.index() < topic.partition_count())
+    }
+
+    /// Takes completions of the log, and applies what is durable.
+    pub fn poll(&mut self) -> Result<(), String> {
+        self.log.poll(&mut self.machines);
+        let effects = std::mem::take(&mut self.machines.effects);
+        self.orphaned.extend(effects.orphaned);
+        match effects.refused.first() {
+            Some(refused) => Err(format!("live: {refused}")),
+            None => Ok(()),
+        }
+    }
+
+    /// A batch on its way into the log.
+    pub fn produce(&mut self, partition: PartitionId, bytes: &[u8], urgency: Urgency) -> Produced {
+        let header = BatchHeader::parse(bytes).expect("the workload makes sound batches");
+        let now_ms = self.log.io().wall_ms();
+        let prepared = self.machines.partitions.prepare(partition, &header, now_ms);
+        let base_offset = match prepared {
+            Err(error) => return Produced::Refused(error),
+            Ok(Prepared::Duplicate {
+                base_offset,
+                pending,
+            }) => {
+                return Produced::Repeated {
+                    base_offset,
+                    pending,
+                };
+            }
+            Ok(Prepared::Append { base_offset }) => base_offset,
+        };
+        let mut bytes = bytes.to_vec();
+        batch::set_base_offset(&mut bytes, base_offset);
+        let epoch = i32::try_from(self.log.epoch()).expect("a run has few lives");
+        batch::set_leader_epoch(&mut bytes, epoch);
+        let meta = EntryMeta {
+            partition,
+            kind: EntryKind::Records,
+            machine: 0,
+            base_offset,
+            count: header.offsets(),
+            max_timestamp: header.max_timestamp,
+        };
+        match self.log.append_with(&[(meta, bytes.as_slice())], urgency) {
+            Ok(sequence) => Produced::Appended {
+                base_offset,
+                sequence,
+                bytes,
+            },
+            Err(error) => {
+                self.machines.partitions.abandon(partition, base_offset);
+                Produced::NotTaken(error)
+            }
+        }
+    }
+
+    /// A change to the topics.
+    #[expect(clippy::type_complexity, reason = "two who may refuse")]
+    pub fn command(
+        &mut self,
+        command: &TopicCommand,
+    ) -> Result<Result<(MetadataRecord, Sequence), AppendError>, TopicError> {
+        let entropy = self.log.io_mut().entropy();
+        let record = self.machines.topics.prepare(command, entropy)?;
+        let bytes = record.encode();
+        let appended = self.append(PartitionId::NONE, EntryKind::Machine, METADATA, 0, &bytes);
+        Ok(match appended {
+            Ok(sequence) => Ok((record, sequence)),
+            Err(error) => {
+                self.machines.topics.abandon(&record);
+                Err(error)
+            }
+        })
+    }
+
+    /// Moves the start of a partition.
+    pub fn delete_records(
+        &mut self,
+        partition: PartitionId,
+        before: Offset,
+    ) -> Result<Sequence, AppendError> {
+        self.append(partition, EntryKind::StartOffset, 0, before.0, &[])
+    }
+
+    /// A new producer id, and the block that must be durable before it may be told; whether
+    /// something was logged for it.
+    pub fn producer_id(&mut self) -> Result<(i64, Sequence, bool), AppendError> {
+        let grant = self.machines.producer_ids.prepare();
+        if grant.record.is_some() {
+            self.ids_unlogged = grant.record;
+        }
+        let logs = self.ids_unlogged.is_some();
+        if let Some(record) = self.ids_unlogged.clone() {
+            let none = PartitionId::NONE;
+            self.ids_logged = self.append(none, EntryKind::Machine, PRODUCER_IDS, 0, &record)?;
+            self.ids_unlogged = None;
+        }
+        Ok((grant.id, self.ids_logged, logs))
+    }
+
+    /// Logs the end of partitions without a topic. Returns those that were taken.
+    pub fn drop_orphaned(&mut self) -> Vec<(PartitionId, Sequence)> {
+        let mut dropped = Vec::new();
+        while let Some(partition) = self.orphaned.pop() {
+            match self.append(partition, EntryKind::PartitionDropped, 0, 0, &[]) {
+                Ok(sequence) => dropped.push((partition, sequence)),
+                Err(AppendError::Busy) => {
+                    self.orphaned.push(partition);
+                    break;
+                }
+                // The rest is found again at the next start.
+                Err(_) => self.orphaned.clear(),
+            }
+        }
+        dropped
+    }
+
+    fn append(
+        &mut self,
+        partition: PartitionId,
+        kind: EntryKind,
+        machine: u16,
+        base_offset: u64,
+        payload: &[u8],
+    ) -> Result<Sequence, AppendError> {
+        let meta = EntryMeta {
+            partition,
+            kind,
+            machine,
+            base_offset: Offset(base_offset),
+            count: 0,
+            max_timestamp: -1,
+        };
+        self.log.append(&[(meta, payload)])
+    }
+}
