@@ -15,11 +15,14 @@ use crate::log::block::Block;
 /// Blocks remembered. One that was forgotten is read again, and found again.
 const MOST: usize = 4096;
 
+/// Offsets of a partition whose bytes are lost.
+type Lost = (PartitionId, Offset, Offset);
+
 /// Damaged blocks by segment and position.
 #[derive(Debug, Default)]
 pub(in crate::log) struct BadBlocks {
     unreadable: BTreeSet<(u64, u64)>,
-    entries: BTreeMap<(u64, u64), Vec<(PartitionId, Offset, Offset)>>,
+    entries: BTreeMap<(u64, u64), Vec<Lost>>,
 }
 
 impl BadBlocks {
