@@ -10,13 +10,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ringlog_storage::format::origin::Origin;
+use ringlog_storage::format::segment_header::SegmentHeader;
 use ringlog_storage::fsck::{CheckOptions, check};
 use ringlog_storage::io::Io;
 use ringlog_storage::io::medium::Image;
 use ringlog_storage::io::random::Random;
 use ringlog_storage::io::sim::{Faults, SimDisk, SimIo};
+use ringlog_storage::log::clean::Lasting;
 use ringlog_storage::log::{
-    Entry, EntryKind, EntryMeta, Import, Log, Machine, Read, RecoveryReport, Retired,
+    Entry, EntryKind, EntryMeta, Import, Log, LogConfig, Machine, Read, RecoveryReport, Retired,
 };
 use ringlog_types::batch::{Builder, set_base_offset};
 use ringlog_types::{LogId, Offset, PartitionId};
@@ -56,6 +58,20 @@ struct World {
     batches: BTreeMap<PartitionId, Batches>,
     random: Random,
     seed: u64,
+    /// Whether the cleaner works as well, and how often it did.
+    cleans: bool,
+    runs: u64,
+}
+
+/// A log whose cleaner rewrites nearly everything.
+fn eager() -> LogConfig {
+    LogConfig {
+        pool_segments: 2,
+        clean_bytes_per_second: 1 << 30,
+        clean_live_share: 0.9,
+        clean_amplification: 1.5,
+        ..small()
+    }
 }
 
 fn disk(seed: u64, image: Image) -> SimDisk {
@@ -64,11 +80,14 @@ fn disk(seed: u64, image: Image) -> SimDisk {
 
 fn open(disk: &SimDisk, id: u32) -> (Log<SimIo>, RecoveryReport, Keeper) {
     let mut keeper = Keeper::default();
-    let (log, report) = Log::open(disk.io(), LogId(id), small(), &mut keeper).unwrap();
+    let (log, report) = Log::open(disk.io(), LogId(id), eager(), &mut keeper).unwrap();
     (log, report, keeper)
 }
 
 fn turn(log: &mut Log<SimIo>, keeper: &mut Keeper) {
+    if let Some(task) = log.take_clean_task() {
+        log.finish_clean_task(task.run());
+    }
     log.submit();
     log.io_mut().wait(Duration::from_millis(1));
     log.poll(keeper);
@@ -78,6 +97,22 @@ fn settle(log: &mut Log<SimIo>, keeper: &mut Keeper) {
     while log.durable() < log.appended() {
         turn(log, keeper);
     }
+}
+
+/// Lets the cleaner work until nothing is worth it, or for long.
+fn clean(log: &mut Log<SimIo>, keeper: &mut Keeper) -> u64 {
+    for _ in 0..8 {
+        if !(0..4).any(|_| log.plan_cleaning(&|_| Lasting::Long)) {
+            break;
+        }
+        for _ in 0..2_000 {
+            turn(log, keeper);
+            if !log.stats().cleaning {
+                break;
+            }
+        }
+    }
+    log.stats().clean_runs
 }
 
 fn meta(partition: PartitionId, kind: EntryKind, base: u64, count: u32) -> EntryMeta {
@@ -113,6 +148,8 @@ impl World {
             batches: BTreeMap::new(),
             random: Random::new(seed),
             seed,
+            cleans: false,
+            runs: 0,
         }
     }
 
@@ -140,6 +177,9 @@ impl World {
                     log.append(&[(moved, &[])]).unwrap();
                 }
                 settle(&mut log, &mut keeper);
+                if self.cleans {
+                    self.runs += clean(&mut log, &mut keeper);
+                }
                 match self.random.within(0..3) {
                     0 => disk.kill(),
                     1 => disk.power_cut(),
@@ -293,6 +333,25 @@ fn partitions_go_from_one_log_to_three_to_two_to_one_and_every_batch_comes_along
 }
 
 #[test]
+fn what_the_cleaner_wrote_comes_along_and_what_came_along_is_cleaned() {
+    for seed in 20..26 {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        world.cleans = true;
+        world.work();
+        world.check();
+        for new in [&[1, 2, 3][..], &[4, 5], &[6]] {
+            let before = world.runs;
+            world.migrate(new);
+            world.check();
+            world.work();
+            world.check();
+            assert!(world.runs > before, "nothing was cleaned");
+        }
+    }
+}
+
+#[test]
 fn a_log_that_is_cut_off_anywhere_while_it_retires_is_as_it_was() {
     let mut world = World::new(3);
     world.work();
@@ -387,22 +446,32 @@ fn segments_of_other_logs_go_when_nothing_in_them_is_wanted_any_more() {
     assert!(end > Offset::ZERO);
 }
 
-/// A log of two, with its largest segment of another log.
-fn with_foreign(seed: u64) -> (World, SimDisk, String) {
+/// A log of two, with its largest segment of another log: one that this log's cleaner wrote, or
+/// one as it was.
+fn with_foreign(seed: u64, is_cold: bool) -> (World, SimDisk, String) {
     let mut world = World::new(seed);
+    world.cleans = is_cold;
     world.work();
     world.migrate(&[1, 2]);
     let disk = world.disks[&1].clone();
     let image = disk.current_image();
-    let files = foreign_files(&disk).into_iter();
+    let files = foreign_files(&disk).into_iter().filter(|name| {
+        let header = SegmentHeader::decode(&image[name]).unwrap();
+        header.is_cold == is_cold
+    });
     let largest = files.max_by_key(|name| image[name].len()).unwrap();
     (world, disk, largest)
 }
 
 #[test]
 fn a_damaged_trailer_or_footer_of_another_logs_segment_costs_nothing() {
-    for (seed, from_end) in [(6, 4096), (7, 8192)] {
-        let (world, disk, file) = with_foreign(seed);
+    for (seed, from_end, is_cold) in [
+        (6, 4096, false),
+        (7, 8192, false),
+        (30, 4096, true),
+        (31, 8192, true),
+    ] {
+        let (world, disk, file) = with_foreign(seed, is_cold);
         let length = disk.current_image()[&file].len();
         let at = length - from_end;
         disk.corrupt(&file, at..at + 64, |bytes| bytes.fill(0xee));
@@ -425,7 +494,7 @@ fn a_damaged_trailer_or_footer_of_another_logs_segment_costs_nothing() {
 
 #[test]
 fn what_a_lost_segment_of_another_log_held_is_named() {
-    let (world, disk, file) = with_foreign(8);
+    let (world, disk, file) = with_foreign(8, false);
     disk.corrupt(&file, 0..4096, |bytes| bytes.fill(0xee));
     let found = check(&disk.current_image(), LogId(1), CheckOptions::default()).unwrap();
     assert!(found.is_damaged());
@@ -446,7 +515,7 @@ fn what_a_lost_segment_of_another_log_held_is_named() {
 
 #[test]
 fn without_a_checkpoint_nothing_is_taken_for_an_empty_log() {
-    let (_, disk, _) = with_foreign(9);
+    let (_, disk, _) = with_foreign(9, false);
     let files = disk.files().into_iter().map(|(name, _)| name);
     for own in files.filter(|name| Origin::of_file_name(name).is_none()) {
         let length = disk.current_image()[&own].len();

@@ -266,7 +266,7 @@ fn a_flipped_bit_in_a_footer_is_named_and_costs_no_record() -> Result<()> {
 }
 
 #[test]
-fn two_exchanged_blocks_are_named_and_never_served_for_each_other() -> Result<()> {
+fn two_exchanged_blocks_are_named_and_each_is_served_for_itself() -> Result<()> {
     for end in [End::Clean, End::Kill] {
         let mut node = filled(end)?;
         let numbers = [BATCHES_IN_A_LIFE + 2, BATCHES_IN_A_LIFE + 5];
@@ -283,19 +283,13 @@ fn two_exchanged_blocks_are_named_and_never_served_for_each_other() -> Result<()
         };
         write(first.start, &content[second.clone()])?;
         write(second.start, &content[first.clone()])?;
-        let lost = numbers.map(|number| (1, number as u64));
-        let checked = match end {
-            End::Clean => check_named(&mut node, &lost)?,
-            End::Kill => {
-                // The chain of all blocks is followed, and finds them where they are.
-                let checked = fsck(&node.data_dir(), &[])?;
-                ensure!(checked.code == 1, "exit code {}", checked.code);
-                node.restart()?;
-                let refused = read_everything(&node)?;
-                ensure!(refused.is_empty(), "refused: {refused:?}");
-                checked
-            }
-        };
+        // Both are whole: the chain of blocks, or the segment's blocks when they are read in place
+        // of a footer that is not true, say where they are.
+        let checked = fsck(&node.data_dir(), &[])?;
+        ensure!(checked.code == 1, "exit code {}", checked.code);
+        node.restart()?;
+        let refused = read_everything(&node)?;
+        ensure!(refused.is_empty(), "refused: {refused:?}");
         ensure!(checked.finds("chain", &name), "not found in {name}");
     }
     Ok(())

@@ -1,9 +1,17 @@
 //! The storage engine on a simulated disk, under fixed seeds. More of them: the `sim` program.
 
-use ringlog_storage::io::sim::Faults;
+use ringlog_storage::io::sim::{Faults, Injection};
 use ringlog_storage::log::SeededBug;
 use ringlog_tests::sim::machines::{Lived, Mistake, run_machines};
 use ringlog_tests::sim::{Failure, Outcome, Settings, mix_histories, run};
+
+/// With the cleaner at work, all that a run without it does stays the same.
+fn with_cleaner(faults: Faults, bug: Option<SeededBug>) -> Settings {
+    Settings {
+        cleaning: true,
+        ..settings(faults, bug)
+    }
+}
 
 fn settings(faults: Faults, bug: Option<SeededBug>) -> Settings {
     Settings {
@@ -12,6 +20,7 @@ fn settings(faults: Faults, bug: Option<SeededBug>) -> Settings {
         faults,
         cleaning: false,
         bug,
+        scrub: false,
         trace: false,
     }
 }
@@ -51,7 +60,7 @@ fn failing_writes_and_flushes_close_the_log_and_lose_nothing_acknowledged() {
 fn silent_corruption_is_named_and_never_served_and_what_it_spared_reads_back() {
     let total = seeds(2_000..2_100, Settings::silent_corruption());
     assert!(
-        total.corruptions > 200 && total.reported > 20 && total.damaged_reads > 200,
+        total.corruptions > 200 && total.reported > 10 && total.damaged_reads > 100,
         "hardly anything was corrupted: {total:?}"
     );
 }
@@ -63,15 +72,25 @@ fn everything_at_once_is_survived_or_named() {
         total.corruptions > 100 && total.closed_by_failure > 20,
         "hardly anything went wrong: {total:?}"
     );
+    let kinds = Injection::KINDS.iter().zip(total.injected);
+    let never: Vec<&str> = kinds
+        .filter(|(_, count)| *count == 0)
+        .map(|(kind, _)| *kind)
+        .collect();
+    assert!(never.is_empty(), "never injected: {never:?}");
 }
 
 /// Each of these seeds found a defect when it was first run: 4 and 5, a block that cannot be read was
 /// read again without end instead of being named; 127, a footer without the rows of a partition
 /// whose end was lost; 166, an intact block behind one that went astray was passed over.
-/// A segment's cut that came late took the space of the segment that followed it in the file.
+/// A segment's cut that came late took the space of the segment that followed it in the file. 6, 605,
+/// 872: pieces of blocks pushed each other out of a small cache, and a read never ended.
 #[test]
 fn seeds_of_power_cuts_that_found_defects_stay_clean() {
-    seeds([1641, 1898, 2181, 2663], Faults::power_cuts_only());
+    seeds(
+        [6, 605, 872, 1641, 1898, 2181, 2663],
+        Faults::power_cuts_only(),
+    );
 }
 
 #[test]
@@ -101,10 +120,11 @@ fn seeds_where_corruptions_meet_that_found_defects_stay_clean() {
 }
 
 /// 31 and 113, half of a group that had lost its beginning; 44, blocks behind one that nothing
-/// stated to have been durable came back.
+/// stated to have been durable came back; 3, a block ahead that could not be read kept the one that
+/// was needed from being read.
 #[test]
 fn seeds_of_everything_that_found_defects_stay_clean() {
-    seeds([31, 44, 113], Settings::everything());
+    seeds([3, 31, 44, 113], Settings::everything());
 }
 
 /// A checker that cannot fail proves nothing: the log makes a mistake, and one of these seeds must
@@ -138,7 +158,7 @@ fn mistakes_in_recycling_are_caught() {
     caught(
         SeededBug::DropPredecessorEarly,
         Settings::failing_disk(),
-        15..60,
+        185..200,
     );
 }
 
@@ -148,8 +168,8 @@ fn mistakes_in_recognising_damage_are_caught() {
     caught(SeededBug::IgnoreChecksums, Settings::everything(), 0..10);
     caught(SeededBug::EndAtDamage, silent(), 0..30);
     // Of this one the log without the mistake makes nothing.
-    seeds([103], silent());
-    caught(SeededBug::TrustHeaders, silent(), 103..104);
+    seeds([2194], silent());
+    caught(SeededBug::TrustHeaders, silent(), 2194..2195);
 }
 
 /// These two show only where corruptions meet, at a rate at which the log also names more than is
@@ -157,8 +177,8 @@ fn mistakes_in_recognising_damage_are_caught() {
 #[test]
 fn mistakes_with_stray_blocks_and_broken_groups_are_caught() {
     for (bug, seed) in [
-        (SeededBug::ServeStrayBlocks, 83),
-        (SeededBug::ApplyBrokenGroups, 172),
+        (SeededBug::ServeStrayBlocks, 33),
+        (SeededBug::ApplyBrokenGroups, 37),
     ] {
         seeds([seed], Settings::rotten_disk());
         caught(bug, Settings::rotten_disk(), seed..seed + 1);
@@ -230,4 +250,49 @@ fn mistakes_of_a_node_with_its_machines_are_caught() {
         };
         println!("{name} is caught at seed {seed}: {what}");
     }
+}
+
+/// Scrubbing reads all the time in these runs, and names nothing but what is corrupted.
+#[test]
+fn scrubbing_under_silent_corruption_names_only_what_is_corrupted() {
+    let settings = Settings {
+        scrub: true,
+        ..settings(Settings::silent_corruption(), None)
+    };
+    let mut total = Outcome::default();
+    for seed in 0..60 {
+        match run(seed, &settings) {
+            Ok(outcome) => total.add(&outcome),
+            Err(broken) => panic!("{broken}"),
+        }
+    }
+    assert!(
+        total.scrubbed_bytes > 100 << 20 && total.scrub_damage > 20,
+        "hardly anything was scrubbed: {total:?}"
+    );
+}
+
+#[test]
+fn segments_are_cleaned_under_power_cuts_and_failures_and_nothing_is_lost() {
+    for faults in [Faults::power_cuts_only(), Settings::failing_disk()] {
+        let settings = with_cleaner(faults, None);
+        let mut total = Outcome::default();
+        for seed in 0..50 {
+            match run(seed, &settings) {
+                Ok(outcome) => total.add(&outcome),
+                Err(broken) => panic!("{broken}"),
+            }
+        }
+        println!("{total:?}");
+        assert!(total.cleaned > 3, "hardly anything was cleaned: {total:?}");
+    }
+}
+
+#[test]
+fn freeing_what_was_cleaned_too_early_is_caught() {
+    let bug = Some(SeededBug::CleanFreesEarly);
+    let settings = with_cleaner(Faults::power_cuts_only(), bug);
+    let failure = (0..60).find_map(|seed| run(seed, &settings).err());
+    let Failure { seed, what, .. } = failure.expect("it is caught within 60 seeds");
+    println!("caught at seed {seed}: {what}");
 }

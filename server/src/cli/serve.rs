@@ -177,11 +177,14 @@ fn kafka_connection(
 fn storage(settings: &Settings, directory: &DataDirectory) -> anyhow::Result<Storage> {
     let mut common = LogConfig {
         segment_bytes: settings.segment_bytes,
+        scrub_bytes_per_second: settings.scrub_bytes_per_second,
         pool_segments: settings.pool_segments,
         cache_bytes: settings.cache_bytes,
         clean_bytes_per_second: settings.clean_bytes_per_second,
         ..LogConfig::default()
     };
+    // Segments that a checkpoint lies behind can be let go, cleaned and compacted.
+    common.checkpoint_bytes = common.checkpoint_bytes.min(4 * settings.segment_bytes);
     // What waits for the disk and what readers ask for share the core's memory with requests.
     common.pending_bytes = common.pending_bytes.min(settings.memory_per_core_bytes / 4);
     common.cold_cache_bytes = common

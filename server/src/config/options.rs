@@ -197,6 +197,14 @@ pub const OPTIONS: &[OptionRow] = &[
         "Free segments kept ready beside the active one, per core",
     ),
     row(
+        "scrub_bytes_per_second",
+        "scrub-bytes-per-second",
+        Kind::Bytes,
+        Some("10MiB"),
+        "How fast each core reads its sealed segments in the background, once a week at most, to find \
+         damage before consumers do. 0: not at all",
+    ),
+    row(
         "retention_check_ms",
         "retention-check-ms",
         Kind::Number,

@@ -69,6 +69,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// Free segments kept ready.
     pub pool_segments: usize,
+    /// How fast a core looks for damage in sealed segments; 0: not at all.
+    pub scrub_bytes_per_second: u64,
     /// How often retention is looked at.
     pub retention_check: Duration,
     /// Bytes that a core's cleaner may move in a second; 0: nothing is cleaned.
@@ -125,6 +127,7 @@ impl Settings {
             cache_bytes: count("cache_bytes", 0, 1 << 40)?,
             segment_bytes: required(layers, "segment_bytes", 4 << 20, 1 << 32)?,
             pool_segments: count("pool_segments", 1, 1 << 10)?,
+            scrub_bytes_per_second: required(layers, "scrub_bytes_per_second", 0, 1 << 40)?,
             retention_check: ms("retention_check_ms")?,
             clean_bytes_per_second: required(layers, "clean_bytes_per_second", 0, 1 << 40)?,
             producer_expiry: ms("producer_expiry_ms")?,

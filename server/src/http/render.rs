@@ -184,6 +184,21 @@ const LOG_COUNTERS: &[(&str, &str, OfSnapshot)] = &[
         "Runs of the cleaner given up because the device failed",
         |core| core.log.clean_failures,
     ),
+    (
+        "ringlog_scrubbed_bytes",
+        "Bytes of sealed segments read to look for damage",
+        |core| core.log.scrubbed_bytes,
+    ),
+    (
+        "ringlog_scrub_damage",
+        "Damaged places found by looking for them; nobody had read them",
+        |core| core.log.scrub_damage,
+    ),
+    (
+        "ringlog_scrub_passes",
+        "Times that all sealed segments were looked at",
+        |core| core.log.scrub_passes,
+    ),
     ("ringlog_checkpoints", "Checkpoints made durable", |core| {
         core.log.checkpoints
     }),

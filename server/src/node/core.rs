@@ -40,6 +40,9 @@ const ORPHANS_PER_STEP: usize = 128;
 /// Control commands of one core that may wait for their answer at a time; more wait in line.
 const CONTROL_COMMANDS: usize = 16;
 
+/// A core's log, on the disk of the machine.
+pub type CoreLog = Log<UringIo>;
+
 /// A core's state.
 pub struct Core {
     /// Which core.

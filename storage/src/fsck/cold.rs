@@ -75,7 +75,8 @@ fn check_segment(check: &mut Check<'_>, row: &SegmentRow) -> Result<(), CheckErr
     check.add_copied(row.ranges.iter().map(adopted::offsets_of));
     let unit = found.unit as u64;
     let scan = check.scan(row.segment)?;
-    let number = found.header.map_or(row.segment, |header| header.segment);
+    let origin = found.origin;
+    let number = origin.map_or(row.segment, |origin| origin.segment);
     let first = cold::sequence(number, 0);
     let within = scan.blocks.iter().filter(|b| b.position < row.data_end);
     let last = within.map(|block| block.header.sequence).max();

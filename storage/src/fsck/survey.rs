@@ -231,7 +231,12 @@ impl Survey {
             if let Some(origin) = row.origin
                 && let Some(found) = self.foreign.remove(&origin)
             {
-                self.segments.insert(row.segment, found);
+                let segments = if found.is_cold() {
+                    &mut self.cold
+                } else {
+                    &mut self.segments
+                };
+                segments.insert(row.segment, found);
             }
         }
         for (_, found) in std::mem::take(&mut self.foreign) {

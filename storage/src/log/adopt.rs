@@ -178,11 +178,12 @@ impl<I: Io> Log<I> {
                 segment.last_checksum = sealed.map_or(0, |trailer| trailer.last_checksum);
                 segment.footer = sealed.as_ref().map(place);
                 self.segments.live.insert(row.segment, segment);
-            } else if segment.is_cold {
-                // Whole before anything named it. Without its trailer nobody knows its footer, and
-                // its rows are made again from its blocks when somebody asks.
+            } else if segment.is_cold || segment.origin.is_some() {
+                // Whole before anything named it, and not to be sealed anew. Without its trailer
+                // nobody knows its footer, and its rows are made again from its blocks when
+                // somebody asks.
                 segment.stage = Stage::Sealed;
-                segment.amplification = Some(1.0);
+                segment.amplification = segment.is_cold.then_some(1.0);
                 segment.last_checksum = sealed.map_or(0, |trailer| trailer.last_checksum);
                 segment.footer = Some(sealed.as_ref().map_or_else(|| unknown(row, file), place));
                 self.segments.live.insert(row.segment, segment);
@@ -192,13 +193,8 @@ impl<I: Io> Log<I> {
                 segment.footer = Some(place(&trailer));
                 self.segments.live.insert(row.segment, segment);
             } else {
-                let is_foreign = segment.origin.is_some();
                 self.segments.live.insert(row.segment, segment);
                 self.rebuild_index(file, row, report)?;
-                if is_foreign && let Some(segment) = self.segments.live.get_mut(&row.segment) {
-                    // It is not sealed anew: nobody but the log that wrote it writes to it.
-                    segment.stage = Stage::Sealed;
-                }
             }
         }
         for state in self.partitions.values_mut() {

@@ -1,5 +1,4 @@
-//! Reads from disk for readers: which are under way, and which are started for a list of
-//! wanted blocks.
+//! Reads from disk for readers: which are started for a list of wanted blocks.
 //!
 //! Readers say what they want ([`Log::look`]); [`Log::bring`] takes all that one request wants
 //! at once, in the order of the log, so that a reader of many partitions, whose records lie
@@ -7,15 +6,11 @@
 //! Others that want what is being read wait for the same read. Invariant: no byte is read twice
 //! at a time, and what is being read stays within a budget that the cache can hold.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-
-use ringlog_types::PartitionId;
-
 use super::Log;
-use super::piece::is_worth_a_piece;
+use super::under_way::most_piece_bytes;
 use super::wanted::Wanted;
 use super::work::Work;
-use crate::io::{Completion, Io};
+use crate::io::Io;
 
 /// A gap this small between two wanted blocks is read with them.
 const READ_THROUGH_BYTES: u64 = 64 << 10;
@@ -36,83 +31,6 @@ pub struct Brought {
     /// The first that is not under way, in the order of the log: to be wanted again, like all
     /// behind it.
     pub next: Option<Wanted>,
-}
-
-/// Reads under way.
-#[derive(Debug, Default)]
-pub(super) struct ColdReads {
-    /// End by segment and start.
-    ranges: BTreeMap<(u64, u64), u64>,
-    pieces: HashSet<(u64, u64, PartitionId)>,
-    /// Blocks of which a piece could not be had: segments and positions.
-    whole: HashSet<(u64, u64)>,
-    bytes: u64,
-    /// Came back, and is not looked at yet.
-    pub arrived: VecDeque<(Work, Completion)>,
-}
-
-/// Blocks that are remembered as not to be read in pieces. A forgotten one costs another try.
-const MOST_WHOLE: usize = 1024;
-
-impl ColdReads {
-    /// The block is read whole from now on.
-    pub fn read_whole(&mut self, wanted: &Wanted) {
-        if self.whole.len() >= MOST_WHOLE {
-            self.whole.clear();
-        }
-        self.whole.insert((wanted.segment, wanted.position));
-    }
-
-    fn is_piecewise(&self, first: &Wanted, payload_bytes: u64) -> bool {
-        is_worth_a_piece(payload_bytes, first.block_bytes)
-            && !self.whole.contains(&(first.segment, first.position))
-    }
-
-    fn has(&self, wanted: &Wanted) -> bool {
-        let Wanted {
-            segment, position, ..
-        } = *wanted;
-        let covered = self.ranges.range(..=(segment, position)).next_back();
-        covered.is_some_and(|((of, _), end)| *of == segment && *end > position)
-            || self.pieces.contains(&(segment, position, wanted.partition))
-    }
-
-    pub fn begin(&mut self, segment: u64, position: u64, bytes: u64) {
-        self.ranges.insert((segment, position), position + bytes);
-        self.bytes += bytes;
-    }
-
-    pub fn end(&mut self, segment: u64, position: u64) {
-        if let Some(end) = self.ranges.remove(&(segment, position)) {
-            self.bytes -= end - position;
-        }
-    }
-
-    pub fn begin_piece(&mut self, wanted: &Wanted) {
-        let Wanted {
-            segment,
-            position,
-            partition,
-            ..
-        } = *wanted;
-        self.pieces.insert((segment, position, partition));
-        self.bytes += wanted.payload_bytes;
-    }
-
-    pub fn end_piece(&mut self, wanted: &Wanted) {
-        let Wanted {
-            segment,
-            position,
-            partition,
-            ..
-        } = *wanted;
-        self.pieces.remove(&(segment, position, partition));
-        self.bytes -= wanted.payload_bytes;
-    }
-
-    fn count(&self) -> u64 {
-        (self.ranges.len() + self.pieces.len()) as u64
-    }
 }
 
 impl<I: Io> Log<I> {
@@ -183,7 +101,7 @@ impl<I: Io> Log<I> {
                     if self.is_on_its_way(one) {
                         continue;
                     }
-                    let is_full = !self.has_cold_budget(one.payload_bytes);
+                    let is_full = !self.has_cold_budget(most_piece_bytes(one));
                     if is_full || !self.read_piece(*one) {
                         return self.stop(window.as_ref(), *one, !is_full);
                     }
@@ -228,11 +146,14 @@ impl<I: Io> Log<I> {
         }
     }
 
+    /// Whether a reader that looks again finds it, waits for it, or is told that it cannot be read.
     fn is_on_its_way(&self, wanted: &Wanted) -> bool {
-        let cached = self
-            .cache
-            .find(wanted.segment, wanted.position, wanted.partition);
-        cached.is_some() || self.cold_reads.has(wanted)
+        let (segment, position) = (wanted.segment, wanted.position);
+        self.cache
+            .find(segment, position, wanted.partition)
+            .is_some()
+            || self.cold_reads.has(wanted)
+            || self.read_failures.contains_key(&(segment, position))
     }
 
     /// Whether so many bytes more may be under way; one read always may.

@@ -5,8 +5,9 @@
 //! ```text
 //! open ─► retire ─► segment files, bounds ─► (split by partition) ─► import ─► open
 //! ```
-//! A new log's first block has the sequence 2: what was taken in stands for the block before it,
-//! so that a start that finds no checkpoint does not take the log for an empty one.
+//! A new log's blocks are numbered on from the largest sequence in what it takes in, and from 2 at
+//! least. So sequences rise along each partition whoever wrote them, and a start that finds no
+//! checkpoint does not take the log for an empty one: the blocks before the first are missing.
 //!
 //! Invariant: neither changes a record or a file of another log, and a log is either taken in
 //! whole or, after any crash, is a directory that nobody names.
@@ -25,9 +26,6 @@ use super::{Entry, EntryMeta, Log, Machine};
 use crate::format::manifest::{Anchor, Counts, Manifest, PartitionRow, RangeRow, SegmentRow};
 use crate::format::origin::Origin;
 use crate::io::{FileId, Io, Op};
-
-/// What was taken in stands for this block.
-const TAKEN_IN: Sequence = Sequence(1);
 
 /// A sealed segment file of a log at rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,13 +222,14 @@ fn numbered(partitions: Vec<PartitionRow>, segments: Vec<SegmentRow>) -> Manifes
     }
     let mut segments: Vec<SegmentRow> = by_origin.into_values().collect();
     segments.sort_by_key(|row| row.origin);
+    let last = segments.iter().map(|row| row.last_sequence).max();
     for (number, row) in (1..).zip(&mut segments) {
         row.segment = number;
         row.ranges.sort_by_key(|range| range.partition);
     }
     Manifest {
         anchor: Anchor {
-            sequence: TAKEN_IN,
+            sequence: last.map_or(Sequence(1), |last| last.max(Sequence(1))),
             segment: 0,
             end_position: 0,
             checksum: 0,

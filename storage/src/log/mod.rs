@@ -4,10 +4,11 @@
 //! | file | what |
 //! |---|---|
 //! | `builder` | the block that gathers |
+//! | `append` | taking entries |
 //! | `commit` | from append to durable: the pipeline and its rule |
 //! | `flush`, `urgency` | blocks that are written plain, and their flush |
 //! | `segments` | segment files and their pool |
-//! | `index`, `cache`, `read`, `wanted`, `cold`, `piece`, `rescan` | finding and reading |
+//! | `index`, `cache`, `read`, `wanted`, `cold`, `under_way`, `piece`, `rescan` | finding and reading |
 //! | `runs` | the index of older segments, on disk |
 //! | `scrub` | looking for damage before readers do |
 //! | `apply` | what a durable block changes |
@@ -23,6 +24,7 @@
 //! log closes and says so.
 
 mod adopt;
+mod append;
 mod apply;
 mod block;
 mod builder;
@@ -49,11 +51,13 @@ mod rescan;
 mod retention;
 mod runs;
 mod scrub;
+mod scrub_state;
 mod seal;
 mod seeded_bug;
 mod segments;
 mod stats;
 mod survey;
+mod under_way;
 mod urgency;
 mod walk;
 mod wanted;
@@ -217,13 +221,13 @@ pub struct Log<I: Io> {
     // Reading.
     /// Begins at 1: a ticket before it is one that has passed.
     reads_done: u64,
-    cold_reads: cold::ColdReads,
+    cold_reads: under_way::ColdReads,
     footer_reads: HashMap<u64, ()>,
     rescans: HashMap<u64, pending::Rescan>,
     footers: VecDeque<(u64, Rc<index::Footer>)>,
     runs: runs::state::Runs,
     read_failures: HashMap<(u64, u64), String>,
-    scrub: scrub::Scrub,
+    scrub: scrub_state::Scrub,
 }
 
 impl<I: Io> Log<I> {
@@ -274,13 +278,13 @@ impl<I: Io> Log<I> {
             pending_checkpoint: None,
             bytes_since_checkpoint: 0,
             reads_done: 1,
-            cold_reads: cold::ColdReads::default(),
+            cold_reads: under_way::ColdReads::default(),
             footer_reads: HashMap::new(),
             rescans: HashMap::new(),
             footers: VecDeque::new(),
             runs: runs::state::Runs::new(&config, unit),
             read_failures: HashMap::new(),
-            scrub: scrub::Scrub::default(),
+            scrub: scrub_state::Scrub::default(),
             config,
         }
     }

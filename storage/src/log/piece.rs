@@ -17,23 +17,13 @@ use std::rc::Rc;
 
 use super::Log;
 use super::block::Block;
+use super::under_way::most_piece_bytes;
 use super::wanted::{PieceRead, Progress, Proven, Wanted};
 use super::work::Work;
 use crate::format::block_header::BlockHeader;
 use crate::format::checksum::{Key, payload_checksum};
 use crate::format::entry_header::EntryHeader;
 use crate::io::{Completion, Io};
-
-/// Blocks up to this length are read whole: three small reads cost more.
-const WHOLE_BYTES: u64 = 64 << 10;
-
-/// A block is read in pieces when it holds this many times what is wanted of it.
-const SHARE: u64 = 8;
-
-/// Whether reading a part of a block pays.
-pub(super) fn is_worth_a_piece(payload_bytes: u64, block_bytes: u64) -> bool {
-    block_bytes > WHOLE_BYTES && payload_bytes * SHARE <= block_bytes
-}
 
 /// What follows from bytes that were read.
 enum Next {
@@ -154,8 +144,7 @@ fn step(key: &Key, wanted: &Wanted, from: usize, read: &[u8], progress: &Progres
             let entries: Vec<EntryHeader> = entries.into_iter().filter(mine).collect();
             let start = entries.iter().map(|entry| entry.range().start).min()?;
             let end = entries.iter().map(|entry| entry.range().end).max()?;
-            // Far apart in the block: the whole costs no more.
-            ((end - start) as u64 <= wanted.block_bytes / 2)
+            ((end - start) as u64 <= most_piece_bytes(wanted))
                 .then_some(Next::Read(start..end, Progress::Payloads(*proven, entries)))
         }
         Progress::Payloads(_, entries) => {

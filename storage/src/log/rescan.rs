@@ -133,6 +133,10 @@ impl<I: Io> Log<I> {
             rows.extend(blocks.iter().map(|block| (*partition, *block)));
             if let Some(state) = self.partitions.get_mut(partition) {
                 for (first, end) in gaps(range, blocks, state.start) {
+                    tracing::error!(
+                        log = %self.id, %partition, %first, %end, segment,
+                        "damaged offsets (end exclusive)"
+                    );
                     state.add_damage(first, end);
                     self.stats.damaged_ranges += 1;
                 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use ringlog_types::Sequence;
 
-use super::segments::{FooterPlace, Stage};
+use super::scrub_state::{Found, Payloads, Place, What};
+use super::segments::Stage;
 use super::work::Work;
 use super::{EntryKind, EntryMeta, Log, Read};
 use crate::buffer::Buf;
@@ -30,73 +31,6 @@ const WINDOW_BYTES: u64 = 256 << 10;
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Until the first pass begins.
 const SOON: Duration = Duration::from_millis(10);
-
-/// How far scrubbing is.
-#[derive(Debug, Default)]
-pub(super) struct Scrub {
-    place: Option<Place>,
-    /// Segments up to here were looked at in this pass.
-    done: u64,
-    /// The last one that is to be looked at in it.
-    until: Option<u64>,
-    pass_began: Option<Duration>,
-    is_reading: bool,
-    /// Bytes that may be read; below 0 what was read ahead of the rate.
-    allowance_bytes: i64,
-    filled_at: Duration,
-    wants_since: Option<Duration>,
-    found: Option<(u64, Found)>,
-}
-
-#[derive(Debug)]
-struct Place {
-    segment: u64,
-    key: Key,
-    last: Sequence,
-    what: What,
-}
-
-/// What is read next, or being read.
-#[derive(Debug)]
-enum What {
-    SegmentHeader,
-    Head {
-        at: u64,
-    },
-    Table {
-        at: u64,
-        header: BlockHeader,
-    },
-    Payloads(Box<Payloads>),
-    /// Behind a block that cannot be read: the next one is looked for.
-    Search {
-        at: u64,
-    },
-    Footer {
-        place: FooterPlace,
-        at: u64,
-        hasher: Box<Hasher>,
-    },
-    Trailer,
-}
-
-/// A block whose payloads are checked.
-#[derive(Debug)]
-struct Payloads {
-    at: u64,
-    block_bytes: u64,
-    entries: Vec<EntryHeader>,
-    next: usize,
-    /// Bytes of the next entry that are in `hasher`.
-    hashed: u64,
-    hasher: Hasher,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Found {
-    Block(u64),
-    Entry(u64, EntryMeta),
-}
 
 impl<I: Io> Log<I> {
     /// Starts the next read, if it is time for one.
@@ -465,7 +399,7 @@ impl Payloads {
             if part.len() < left {
                 // A file that ends here holds no more: nothing would ever come.
                 if part.is_empty() {
-                    return Some(self.ended(true)?);
+                    return self.ended(true);
                 }
                 return None;
             }

@@ -171,10 +171,7 @@ impl<I: Io> Log<I> {
             return;
         }
         let sealed = self.segments.live.values_mut();
-        // Without a footer (another log's segment whose trailer is damaged) the rows stay.
-        let old =
-            sealed.filter(|s| s.stage == Stage::Sealed && s.index.resident && s.footer.is_some());
-        for segment in old {
+        for segment in sealed.filter(|s| s.stage == Stage::Sealed && s.index.resident) {
             self.resident_rows -= segment.index.demote();
             if self.resident_rows <= self.config.index_rows {
                 break;

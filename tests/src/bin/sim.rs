@@ -4,6 +4,7 @@
 //! order of the seeds. A failing seed prints the command that replays it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use clap::Parser;
-use ringlog_storage::io::sim::Faults;
+use ringlog_storage::io::sim::{Faults, Injection};
 use ringlog_storage::log::SeededBug;
 use ringlog_tests::sim::machines::{Lived, Mistake, run_machines};
 use ringlog_tests::sim::{Failure, Outcome, Settings, run};
@@ -22,6 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Simulated crash recovery of the storage engine.
 #[derive(Debug, Parser)]
+#[command(after_help = fault_table())]
 struct Arguments {
     /// Seeds, as FIRST..END.
     #[arg(long, default_value = "0..200")]
@@ -54,6 +56,9 @@ struct Arguments {
     /// Clean no segments.
     #[arg(long)]
     no_cleaning: bool,
+    /// Scrub sealed segments meanwhile.
+    #[arg(long)]
+    scrub: bool,
     /// Print every step.
     #[arg(long)]
     trace: bool,
@@ -74,6 +79,24 @@ enum Profile {
 }
 
 impl Profile {
+    const ALL: [Profile; 5] = [
+        Profile::Power,
+        Profile::Failing,
+        Profile::Silent,
+        Profile::Rotten,
+        Profile::All,
+    ];
+
+    fn faults(self) -> Faults {
+        match self {
+            Profile::Power => Faults::power_cuts_only(),
+            Profile::Failing => Settings::failing_disk(),
+            Profile::Silent => Settings::silent_corruption(),
+            Profile::Rotten => Settings::rotten_disk(),
+            Profile::All => Settings::everything(),
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Profile::Power => "power",
@@ -101,13 +124,7 @@ fn main() -> ExitCode {
         eprintln!("--seeds {}: not of the form FIRST..END", arguments.seeds);
         return ExitCode::from(2);
     };
-    let faults = match arguments.profile() {
-        Profile::Power => Faults::power_cuts_only(),
-        Profile::Failing => Settings::failing_disk(),
-        Profile::Silent => Settings::silent_corruption(),
-        Profile::Rotten => Settings::rotten_disk(),
-        Profile::All => Settings::everything(),
-    };
+    let faults = arguments.profile().faults();
     if arguments.machines && !matches!(arguments.profile(), Profile::Power | Profile::Failing) {
         eprintln!(
             "--machines: a disk that lies is for the log alone, use --faults power or failing"
@@ -120,6 +137,7 @@ fn main() -> ExitCode {
         faults,
         cleaning: !arguments.no_cleaning,
         bug: arguments.bug,
+        scrub: arguments.scrub,
         trace: arguments.trace,
     };
     let cores = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
@@ -160,6 +178,12 @@ fn main() -> ExitCode {
         total.reads,
         total.operations
     );
+    let kinds = Injection::KINDS.iter().zip(total.injected);
+    let injected = kinds.filter(|(_, count)| *count > 0);
+    let injected: Vec<String> = injected
+        .map(|(kind, count)| format!("{kind} {count}"))
+        .collect();
+    println!("injected: {}", injected.join(", "));
     if total.corruptions > 0 {
         println!(
             "{} silent corruptions: {} acknowledged groups and batches lost and reported, {} \
@@ -205,6 +229,48 @@ fn run_all_machines(
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// What each profile injects, and how often in an operation of its kind.
+fn fault_table() -> String {
+    let mut table =
+        "Injected, by --faults, in so many of a million operations (of a write, a read, \
+                     a flush, any operation; rot: of a file and restart):\n"
+            .to_owned();
+    let profiles = Profile::ALL.map(|profile| (profile.name(), profile.faults()));
+    let mut row = |name: &str, rate: fn(&Faults) -> f64| {
+        let _ = write!(table, "  {name:<58}");
+        for (_, faults) in &profiles {
+            let _ = write!(table, "{:>9.0}", rate(faults) * 1e6);
+        }
+        table.push('\n');
+    };
+    row("write lost although it was answered", |f| f.lost_write);
+    row("write elsewhere in its file", |f| f.misdirected_write);
+    row("write cut short", |f| f.short_write);
+    row("write fails, some of its sectors are written", |f| {
+        f.write_error
+    });
+    row("read fails", |f| f.read_error);
+    row("flush or directory flush fails", |f| f.flush_error);
+    row("bit rot (data, headers, tables, footers, trailers)", |f| {
+        f.bit_rot
+    });
+    row("disk full: create, reserve, write", |f| f.disk_full);
+    row("completion overtaken by later ones", |f| f.reordered);
+    row("slow: a hundred times as long", |f| f.slow);
+    row("stuck: 30 seconds", |f| f.stuck);
+    row(
+        "wall clock jumps by up to a day, forwards or backwards",
+        |f| f.clock_jump,
+    );
+    let names = profiles.each_ref().map(|(name, _)| format!("{name:>9}"));
+    let _ = writeln!(table, "  {:<58}{}", "", names.concat());
+    table.push_str(
+        "Each life ends with a kill or a power cut, which tears what is under way and not flushed; in one \
+         of three the power goes at any operation, also while the log is opened.",
+    );
+    table
 }
 
 /// Runs the seeds on `threads` threads and hands over what came of each, in their order.
@@ -267,6 +333,9 @@ fn replay(failure: &Failure, arguments: &Arguments) -> String {
     let mut bug = bug.map_or(String::new(), |(name, _)| format!(" --bug {name}"));
     if arguments.machines {
         bug.push_str(" --machines");
+    }
+    if arguments.scrub {
+        bug.push_str(" --scrub");
     }
     let mistakes = Mistake::ALL.iter();
     for (name, _) in mistakes.filter(|(_, mistake)| Some(*mistake) == arguments.mistake) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringlog_storage::io::Io;
 use ringlog_storage::io::medium::Image;
-use ringlog_storage::io::sim::{Faults, SimDisk, SimIo, SimOptions};
+use ringlog_storage::io::sim::{Faults, Injection, SimDisk, SimIo, SimOptions};
 use ringlog_storage::log::{FlushMethod, Log, LogConfig, OpenError, SeededBug};
 use ringlog_types::LogId;
 
@@ -33,6 +33,8 @@ pub struct Settings {
     pub cleaning: bool,
     /// A mistake that the log is told to make.
     pub bug: Option<SeededBug>,
+    /// Sealed segments are scrubbed meanwhile.
+    pub scrub: bool,
     /// Print every step.
     pub trace: bool,
 }
@@ -64,6 +66,12 @@ pub struct Outcome {
     pub silent: u64,
     /// Runs of the cleaner that came to their switch.
     pub cleaned: u64,
+    /// Bytes read by scrubbing.
+    pub scrubbed_bytes: u64,
+    /// Damaged places it found.
+    pub scrub_damage: u64,
+    /// What was injected, by [`Injection::KINDS`].
+    pub injected: [u64; Injection::KINDS.len()],
     /// Runs that ended with a log that cannot be opened any more, for a reason it named.
     pub refused: u64,
 }
@@ -75,7 +83,7 @@ impl Settings {
         Faults {
             short_write: 0.0005,
             write_error: 0.0005,
-            flush_error: 0.0005,
+            flush_error: 0.005,
             read_error: 0.0005,
             disk_full: 0.002,
             stuck: 0.0002,
@@ -139,6 +147,11 @@ impl Outcome {
         self.silent += other.silent;
         self.refused += other.refused;
         self.cleaned += other.cleaned;
+        self.scrubbed_bytes += other.scrubbed_bytes;
+        self.scrub_damage += other.scrub_damage;
+        for (mine, others) in self.injected.iter_mut().zip(other.injected) {
+            *mine += others;
+        }
     }
 }
 
@@ -162,6 +175,9 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 const SEGMENT_BYTES: u64 = 512 << 10;
+
+/// Fast enough to go through a log in the short time that a run simulates.
+const SCRUB_BYTES_PER_SECOND: u64 = 1 << 30;
 
 const ARENA_BYTES: usize = 4 << 20;
 
@@ -230,6 +246,10 @@ fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
     let mut cleaning = Cleaning::new(seed, settings.cleaning);
     let mut config = random_config(&mut random, settings.bug);
     cleaning.configure(&mut config);
+    if settings.scrub {
+        config.scrub_bytes_per_second = SCRUB_BYTES_PER_SECOND;
+        config.scrub_every = Duration::from_millis(5);
+    }
     let options = SimOptions {
         // Half of the runs take memory from an arena, as the real engine does.
         arena_bytes: [0, ARENA_BYTES][random.below(2) as usize],
@@ -268,6 +288,9 @@ fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
     run.outcome.damaged_reads = run.work.damaged_reads;
     run.outcome.operations = run.disk.operations();
     let injected = run.disk.injected();
+    for injected in &injected {
+        run.outcome.injected[injected.what.kind()] += 1;
+    }
     let silent = injected.iter().filter(|injected| injected.what.corrupts());
     run.outcome.corruptions = silent.count() as u64;
     Ok(run.outcome)
@@ -289,6 +312,7 @@ impl Run<'_> {
         let injected = self.disk.injected().len();
         let mut witness = Witness::default();
         let io = Watch::new(self.disk.io(), Rc::clone(&self.work.seen));
+        self.work.seen.borrow_mut().opening();
         let opened = Log::open(io, LogId(0), self.config.clone(), &mut witness);
         self.work.note_corruption();
         let (mut log, report) = match opened {
@@ -315,6 +339,8 @@ impl Run<'_> {
             }
         }
         self.cleaning.end(&log);
+        self.outcome.scrubbed_bytes += log.stats().scrubbed_bytes;
+        self.outcome.scrub_damage += log.stats().scrub_damage;
         if self.work.random.once_in(4) && log.failure().is_none() {
             self.work.trace(|| "close".to_owned());
             match log.close(&mut witness) {

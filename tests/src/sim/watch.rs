@@ -45,12 +45,15 @@ pub struct Placed {
     spoilt: Vec<bool>,
     /// Its file has become another segment.
     let_go: bool,
-    /// A start found it behind the end of the log, and took it out.
+    /// This start found it behind the end of the log, and took it out.
+    is_being_erased: bool,
+    /// An earlier one did.
     erased: bool,
 }
 
 impl Placed {
-    /// Whether it still says what it said: not once a start has erased it.
+    /// Whether it still says what it said to the start that is being looked at: not if an earlier
+    /// one has erased it.
     pub fn is_evidence(&self) -> bool {
         !self.unreadable && !self.erased
     }
@@ -177,6 +180,13 @@ impl Seen {
         blocks.flat_map(|(sequence, placed)| placed.iter().map(|block| (*sequence, block)))
     }
 
+    /// A start begins.
+    pub fn opening(&mut self) {
+        for block in self.blocks.values_mut().flatten() {
+            block.erased |= std::mem::take(&mut block.is_being_erased);
+        }
+    }
+
     /// A start was checked: of blocks with the same sequence only the last is in the log.
     pub fn start_checked(&mut self) {
         for placed in self.blocks.values_mut() {
@@ -268,7 +278,7 @@ impl Seen {
         if length as u64 == UNIT_BYTES && head.iter().all(|byte| *byte == 0) {
             for block in self.blocks.values_mut().flatten() {
                 let here = block.file == file && block.header.start == offset;
-                block.erased |= here;
+                block.is_being_erased |= here;
             }
         }
         let word = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
@@ -295,6 +305,7 @@ impl Seen {
             entries,
             unreadable: false,
             let_go: false,
+            is_being_erased: false,
             erased: false,
         };
         let blocks = self.blocks.entry(word(16)).or_default();

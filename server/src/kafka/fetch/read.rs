@@ -3,8 +3,7 @@
 use kafka_protocol::error::ResponseError;
 use ringlog_engine::topics::Topic;
 use ringlog_storage::buffer::Buf;
-use ringlog_storage::io::uring::UringIo;
-use ringlog_storage::log::{Log, Read, Wanted};
+use ringlog_storage::log::{Read, Wanted};
 use ringlog_types::{Offset, PartitionId};
 
 use super::request::{FetchPartition, FetchRequest};
@@ -13,7 +12,7 @@ use crate::kafka::endpoints::{Endpoint, add_endpoint};
 use crate::kafka::limits::{FETCH_ANSWER_BYTES, STEP_PARTITIONS};
 use crate::kafka::locate::{NotHere, check_leader_epoch, find, locate_in};
 use crate::kafka::topic_ref::TopicRef;
-use crate::node::core::CoreHandle;
+use crate::node::core::{CoreHandle, CoreLog};
 
 /// Blocks that one partition asks for at a time.
 const MOST_ROWS: usize = 64;
@@ -143,7 +142,7 @@ impl Reading {
     fn add(
         &mut self,
         handle: &CoreHandle,
-        log: &mut Log<UringIo>,
+        log: &mut CoreLog,
         partition: Result<PartitionId, NotHere>,
         wanted: &FetchPartition,
     ) {
@@ -169,7 +168,7 @@ impl Reading {
 
     fn read(
         &mut self,
-        log: &mut Log<UringIo>,
+        log: &mut CoreLog,
         partition: PartitionId,
         place: usize,
         wanted: &FetchPartition,
@@ -242,7 +241,7 @@ impl Reading {
 
     fn batches(
         &mut self,
-        log: &mut Log<UringIo>,
+        log: &mut CoreLog,
         partition: PartitionId,
         offset: Offset,
         room: usize,

@@ -86,11 +86,11 @@ fn raw_snappy_of_some_clients_is_read_too() {
 fn a_bomb_ends_at_the_limit_and_lets_others_run_meanwhile() {
     let plain = vec![0x80; 300 << 20];
     for compression in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
-        // One record that says it has 200 MiB.
+        // One record, without a key, that says it has 200 MiB.
         let bomb = Builder::new()
             .push(5, None, None, &[])
             .build_compressed(compression, |_| {
-                let mut record = vec![0x80, 0x80, 0x80, 0xc8, 0x01, 0, 0, 0];
+                let mut record = vec![0x80, 0x80, 0x80, 0xc8, 0x01, 0, 0, 0, 1];
                 record.extend_from_slice(&plain);
                 compress(compression, &record)
             });

@@ -137,6 +137,47 @@ pub enum Injection {
 }
 
 impl Injection {
+    /// What can be injected, by number, in words.
+    pub const KINDS: [&'static str; 15] = [
+        "lost write",
+        "short write",
+        "misdirected write",
+        "failing write",
+        "failing read",
+        "failing flush",
+        "failing directory flush",
+        "bit rot",
+        "reordered completion",
+        "full disk",
+        "slow operation",
+        "stuck operation",
+        "clock jump",
+        "power cut",
+        "kill",
+    ];
+
+    /// Its place in [`Injection::KINDS`].
+    #[must_use]
+    pub fn kind(&self) -> usize {
+        match self {
+            Injection::LostWrite { .. } => 0,
+            Injection::ShortWrite { .. } => 1,
+            Injection::MisdirectedWrite { .. } => 2,
+            Injection::WriteError { .. } => 3,
+            Injection::ReadError { .. } => 4,
+            Injection::FlushError { .. } => 5,
+            Injection::DirectoryFlushError => 6,
+            Injection::BitRot { .. } => 7,
+            Injection::Reordered => 8,
+            Injection::DiskFull { .. } => 9,
+            Injection::Slow => 10,
+            Injection::Stuck => 11,
+            Injection::ClockJump { .. } => 12,
+            Injection::PowerCut { .. } => 13,
+            Injection::Kill { .. } => 14,
+        }
+    }
+
     /// Whether content that was vouched for may be gone or wrong: a checker may find damage only
     /// where one of these was injected.
     #[must_use]

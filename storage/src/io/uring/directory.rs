@@ -165,7 +165,13 @@ fn probe_direct(dir: BorrowedFd<'_>, filesystem: &str) -> io::Result<Direct> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
     let result = match rustix::fs::openat(dir, &name, flags | OFlags::DIRECT, mode) {
-        Ok(file) => try_direct(file.as_fd(), filesystem),
+        Ok(file) => match try_direct(file.as_fd(), filesystem, write_block) {
+            Err(error) if is_full(&error) => probe_existing(dir, filesystem, error),
+            tried => tried,
+        },
+        Err(error @ (Errno::NOSPC | Errno::DQUOT)) => {
+            return probe_existing(dir, filesystem, error.into());
+        }
         // Some filesystems make the file and then refuse the flag.
         Err(Errno::INVAL) => Ok(Direct::Not {
             found: "open with O_DIRECT: invalid argument".to_owned(),
@@ -178,7 +184,51 @@ fn probe_direct(dir: BorrowedFd<'_>, filesystem: &str) -> io::Result<Direct> {
     }
 }
 
-fn try_direct(file: BorrowedFd<'_>, filesystem: &str) -> io::Result<Direct> {
+/// There is no room for a probe file: a file that is there is read instead, so that what it holds
+/// can be served. `full` if there is none.
+fn probe_existing(dir: BorrowedFd<'_>, filesystem: &str, full: io::Error) -> io::Result<Direct> {
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let entry = entry?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = match rustix::fs::openat(dir, entry.file_name(), flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(_) => continue,
+        };
+        let found = rustix::fs::fstat(&file)?;
+        let is_file = rustix::fs::FileType::from_raw_mode(found.st_mode).is_file();
+        if !is_file || found.st_size < i64::from(MIN_BLOCK_BYTES) {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECT;
+        return match rustix::fs::openat(dir, entry.file_name(), flags, Mode::empty()) {
+            Ok(file) => try_direct(file.as_fd(), filesystem, read_block),
+            Err(Errno::INVAL) => Ok(Direct::Not {
+                found: "open with O_DIRECT: invalid argument".to_owned(),
+            }),
+            Err(error) => Err(error.into()),
+        };
+    }
+    Err(full)
+}
+
+fn is_full(error: &io::Error) -> bool {
+    let number = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(number, Some(Errno::NOSPC | Errno::DQUOT))
+}
+
+fn write_block(file: BorrowedFd<'_>, block: &mut [u8]) -> Result<usize, Errno> {
+    rustix::io::pwrite(file, block, 0)
+}
+
+fn read_block(file: BorrowedFd<'_>, block: &mut [u8]) -> Result<usize, Errno> {
+    rustix::io::pread(file, block, 0)
+}
+
+fn try_direct(
+    file: BorrowedFd<'_>,
+    filesystem: &str,
+    attempt: impl Fn(BorrowedFd<'_>, &mut [u8]) -> Result<usize, Errno>,
+) -> io::Result<Direct> {
     let told = match rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN) {
         Ok(statx) if statx.stx_mask & StatxFlags::DIOALIGN.bits() != 0 => {
             Some((statx.stx_dio_offset_align, statx.stx_dio_mem_align))
@@ -201,16 +251,16 @@ fn try_direct(file: BorrowedFd<'_>, filesystem: &str) -> io::Result<Direct> {
         _ => {}
     }
     let block_bytes = geometry_of(told).block_bytes;
-    let block = Pool::new(block_bytes, 0, block_bytes)
+    let mut block = Pool::new(block_bytes, 0, block_bytes)
         .alloc(block_bytes)
         .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    match rustix::io::pwrite(file, &block, 0) {
-        Ok(written) if written == block.len() => Ok(Direct::Works { told }),
-        Ok(written) => Ok(Direct::Not {
-            found: format!("wrote {written} of {block_bytes} bytes"),
+    match attempt(file, &mut block) {
+        Ok(moved) if moved == block.len() => Ok(Direct::Works { told }),
+        Ok(moved) => Ok(Direct::Not {
+            found: format!("{moved} of {block_bytes} bytes went through"),
         }),
         Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Direct::Not {
-            found: format!("an aligned write of {block_bytes} bytes was refused"),
+            found: format!("an aligned block of {block_bytes} bytes was refused"),
         }),
         Err(error) => Err(error.into()),
     }
@@ -261,6 +311,29 @@ mod tests {
         assert_eq!(fs::read_dir(&path).expect("it is there").count(), 0);
         assert!(directory.geometry.block_bytes.is_power_of_two());
         assert!(directory.geometry.memory_align <= directory.geometry.block_bytes);
+    }
+
+    #[test]
+    fn a_full_directory_is_probed_by_reading_what_is_there_and_an_empty_one_is_said_to_be_full() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let fd = fs::File::open(root.path()).expect("it can be opened");
+        let full = || io::Error::from(Errno::NOSPC);
+        let filesystem = filesystem_name(fd.as_fd()).expect("it has a name");
+        fs::create_dir(root.path().join("folder")).expect("there is room");
+        fs::write(root.path().join("short"), b"x").expect("there is room");
+        let refused = probe_existing(fd.as_fd(), &filesystem, full()).err();
+        assert!(is_full(&refused.expect("nothing can be read")));
+        fs::write(root.path().join("1.segment"), vec![7; 64 << 10]).expect("there is room");
+        let read = probe_existing(fd.as_fd(), &filesystem, full()).expect("a file can be read");
+        let made = probe_direct(fd.as_fd(), &filesystem).expect("a file can be made");
+        let works = |direct: &Direct| matches!(direct, Direct::Works { .. });
+        assert_eq!(
+            works(&read),
+            works(&made),
+            "reading and writing tell the same"
+        );
+        let content = fs::read(root.path().join("1.segment")).expect("it is there");
+        assert_eq!(content, vec![7; 64 << 10], "nothing was written");
     }
 
     #[test]

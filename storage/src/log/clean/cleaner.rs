@@ -12,7 +12,7 @@ use crate::log::found::Found;
 
 /// The cleaner of a log.
 #[derive(Debug)]
-pub(in crate::log) struct Cleaner {
+pub(crate) struct Cleaner {
     pub(super) run: Option<Run>,
     pub(super) pass: Option<Pass>,
     /// Up to where partitions are compacted, as far as is known in this life.

@@ -232,7 +232,7 @@ impl<I: Io> Log<I> {
         run.state = State::Scan;
     }
 
-    /// What was to be read for now has been.
+    /// Reading has come to where this part of the pass ends.
     fn scanned(&mut self) {
         let Some(pass) = &mut self.cleaner.pass else {
             return;

@@ -30,7 +30,7 @@ pub(super) struct Pass {
     /// Here the rewriter had no room for more, or `end`.
     pub noted_to: Offset,
     pub phase: Phase,
-    /// What is read next, and where reading ends for now.
+    /// What is read next, and where reading ends in this part of the pass.
     pub at: Offset,
     pub until: Offset,
     /// A read from disk has to come back first.

@@ -1,5 +1,7 @@
 //! What the log knows of its sealed segments, for the policy; and the start of a run.
 
+use std::collections::BTreeSet;
+
 use ringlog_types::{Offset, PartitionId, Sequence};
 
 use super::policy::{Candidate, Rules, choose};
@@ -48,6 +50,9 @@ impl<I: Io> Log<I> {
         if !self.are_neighbours(&sources) {
             return false;
         }
+        let Some(sources) = self.in_order(&sources) else {
+            return false;
+        };
         tracing::debug!(log = %self.id, ?sources, ?reason, "cleaning");
         self.begin_run(Run::new(sources, Moved::All));
         true
@@ -146,6 +151,32 @@ impl<I: Io> Log<I> {
             runs.dedup();
             runs.iter().filter(|is_source| **is_source).count() <= 1
         })
+    }
+
+    /// The sources in an order in which the records of each partition follow each other, if there is
+    /// one. Their first blocks do not say it of two that cover the same stretch of the log.
+    fn in_order(&self, sources: &[u64]) -> Option<Vec<u64>> {
+        let mut behind: BTreeSet<(u64, u64)> = BTreeSet::new();
+        let partitions = sources
+            .iter()
+            .flat_map(|id| self.segments.live[id].index.partitions.keys());
+        let partitions: BTreeSet<&PartitionId> = partitions.collect();
+        for partition in partitions {
+            let Some(state) = self.partitions.get(partition) else {
+                continue;
+            };
+            let mine = state.segments.iter().map(|(_, id)| *id);
+            let mine: Vec<u64> = mine.filter(|id| sources.contains(id)).collect();
+            behind.extend(mine.windows(2).map(|pair| (pair[1], pair[0])));
+        }
+        let mut left = sources.to_vec();
+        let mut ordered = Vec::with_capacity(sources.len());
+        while !left.is_empty() {
+            let waits = |id: u64| left.iter().any(|before| behind.contains(&(id, *before)));
+            let next = left.iter().position(|id| !waits(*id))?;
+            ordered.push(left.remove(next));
+        }
+        Some(ordered)
     }
 
     /// What a source still has of its partitions: each with the first offset and the end.

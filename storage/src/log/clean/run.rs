@@ -278,7 +278,6 @@ impl<I: Io> Log<I> {
         };
         let number = run.sources[source];
         let buf = completion.buf.as_deref().unwrap_or_default();
-        bytes.extend_from_slice(&buf[..read.min(buf.len())]);
         let Some(segment) = self.segments.live.get(&number) else {
             self.give_up("a source is gone");
             return;
@@ -290,6 +289,11 @@ impl<I: Io> Log<I> {
         };
         let end = footer.position + u64::from(footer.bytes).next_multiple_of(unit).max(unit);
         let (key, data_end) = (segment.key.clone(), segment.position);
+        if bytes.is_empty() {
+            // At once: growing copies all there is, which took a step of 100 ms at 64 MiB.
+            bytes.reserve_exact(usize::try_from(end).expect("a segment fits memory"));
+        }
+        bytes.extend_from_slice(&buf[..read.min(buf.len())]);
         let Some(run) = &mut self.cleaner.run else {
             return;
         };

@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn noise_is_refused_or_decompresses_within_the_limit() {
-        let noise: Vec<u8> = (0..500u32).map(|n| (n * n * 31 >> 3) as u8).collect();
+        let noise: Vec<u8> = (0..500u32).map(|n| ((n * n * 31) >> 3) as u8).collect();
         for compression in ALL {
             for from in 0..noise.len() {
                 if let Ok(plain) = decompress(compression, &noise[from..], 10_000) {

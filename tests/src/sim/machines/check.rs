@@ -7,15 +7,11 @@ use ringlog_storage::io::Io;
 use ringlog_storage::log::{Read, Urgency};
 use ringlog_types::{Offset, PartitionId};
 
-use super::model::{Batch, Model, Partition, Topic};
+use super::model::{Model, Partition, Topic, WINDOW, describe, repeat_of};
 use super::node::{Node, Produced};
-use super::workload::repeat_of;
 
 /// Reads that may fail one after the other before it counts.
 const READ_ATTEMPTS: u32 = 20;
-
-/// Batches of a producer that a partition remembers.
-pub const WINDOW: usize = 5;
 
 /// Compares the machines, the log and the model after a start.
 ///
@@ -176,8 +172,4 @@ fn check_producers<I: Io>(
         }
     }
     Ok(())
-}
-
-pub fn describe(batch: &Batch) -> String {
-    format!("{}..{} of {:?}", batch.base, batch.end(), batch.writer)
 }

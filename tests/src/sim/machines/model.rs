@@ -301,3 +301,18 @@ impl Model {
         Ok(lost)
     }
 }
+
+/// Batches of a producer that a partition remembers.
+pub const WINDOW: usize = 5;
+
+pub fn describe(batch: &Batch) -> String {
+    format!("{}..{} of {:?}", batch.base, batch.end(), batch.writer)
+}
+
+/// What a client sends again.
+pub fn repeat_of(batch: &Batch) -> Vec<u8> {
+    let mut bytes = batch.bytes.clone();
+    ringlog_types::batch::set_base_offset(&mut bytes, ringlog_types::Offset::ZERO);
+    ringlog_types::batch::set_leader_epoch(&mut bytes, -1);
+    bytes
+}

@@ -226,7 +226,6 @@ impl<I: Io> Node<I> {
     }
 
     /// A change to the topics.
-    #[expect(clippy::type_complexity, reason = "two who may refuse")]
     pub fn command(
         &mut self,
         command: &TopicCommand,

@@ -4,12 +4,11 @@ use ringlog_engine::partitions::ProduceError;
 use ringlog_engine::topics::{Durability, MetadataRecord, TopicCommand};
 use ringlog_storage::io::Io;
 use ringlog_storage::log::{AppendError, Urgency};
-use ringlog_types::batch::{self, Builder};
+use ringlog_types::batch::Builder;
 use ringlog_types::{Offset, PartitionId, TopicNumber};
 
-use super::check::{WINDOW, describe};
 use super::mistake::Mistake;
-use super::model::{Act, Batch, Model, Promise, Topic, Writer};
+use super::model::{Act, Batch, Model, Promise, Topic, WINDOW, Writer, describe, repeat_of};
 use super::node::{Node, Produced};
 use crate::sim::random::Random;
 
@@ -445,14 +444,6 @@ pub fn batch(writer: Option<Writer>, count: u32, length: usize) -> Vec<u8> {
         builder = builder.push(1_700_000_000_000, None, Some(&value), &[]);
     }
     builder.build()
-}
-
-/// What a client sends again.
-pub fn repeat_of(batch: &Batch) -> Vec<u8> {
-    let mut bytes = batch.bytes.clone();
-    batch::set_base_offset(&mut bytes, Offset::ZERO);
-    batch::set_leader_epoch(&mut bytes, -1);
-    bytes
 }
 
 /// As the engine has it.

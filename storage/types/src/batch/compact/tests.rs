@@ -38,8 +38,11 @@ fn batch(base: u64, timestamp: i64, content: &[Record], codec: Compression) -> V
     bytes
 }
 
-/// Offset, timestamp, key, value of every record.
-fn open(batch: &[u8]) -> Vec<(i64, i64, Vec<u8>, Option<Vec<u8>>)> {
+/// Offset, timestamp, key, value.
+type Opened = (i64, i64, Vec<u8>, Option<Vec<u8>>);
+
+/// Every record of a batch.
+fn open(batch: &[u8]) -> Vec<Opened> {
     let header = validate_compacted(batch).expect("a sound batch");
     let codec = header.compression().unwrap();
     let plain = decompress(codec, &batch[HEADER_BYTES..], LIMIT).unwrap();
