@@ -244,6 +244,7 @@ fn manifest(random: &mut Random) -> Manifest {
                 bytes: number(random),
                 max_timestamp: number(random).cast_signed(),
             }),
+            moved: some(random, |random| PartitionId(number(random))),
         }),
         dropped: some(random, |random| DroppedRow {
             partition: PartitionId(number(random)),

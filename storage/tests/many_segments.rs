@@ -226,6 +226,7 @@ fn manifest(shape: &Shape, runs: Vec<RunInfo>) -> Manifest {
                 bytes: shape.partitions * u64::from(PAYLOAD_BYTES),
             },
             ranges: Vec::new(),
+            moved: Vec::new(),
         }
     });
     Manifest {

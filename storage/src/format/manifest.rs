@@ -10,12 +10,13 @@
 //! dropped u32 × { partition u64, counted u64 }
 //! segments u32 × { segment u64, data end u64, first sequence u64, last sequence u64,
 //!                  run u64, live rows u64, live bytes u64,
-//!                  ranges u32 × { partition u64, first u64, end u64, bytes u64, max timestamp i64 } }
+//!                  ranges u32 × { partition u64, first u64, end u64, bytes u64, max timestamp i64 },
+//!                  moved u32 × { partition u64 } }
 //! runs u32 × { number u64, rows u64, pages u32, root u32 }
 //! foreign u32 × { row of the table of segments u32, log u32, segment there u64 }
 //! machine state: the rest
 //! ```
-//! Version 1 has no counted, covered rows and bytes, dropped, run, live rows and bytes, runs and foreign.
+//! Version 1 has no counted, covered rows and bytes, dropped, run, live rows and bytes, moved, runs and foreign.
 
 use ringlog_types::{LogId, Offset, PartitionId, Sequence};
 
@@ -120,6 +121,8 @@ pub struct SegmentRow {
     pub live: Counts,
     /// What it holds.
     pub ranges: Vec<RangeRow>,
+    /// Partitions that its footer has rows of and that lie elsewhere, though they are this log's.
+    pub moved: Vec<PartitionId>,
 }
 
 /// Storage's part of a checkpoint.
@@ -197,6 +200,10 @@ impl Manifest {
                 out.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
                 out.extend(range.max_timestamp.to_le_bytes());
             }
+            count(out, row.moved.len());
+            for partition in &row.moved {
+                out.extend(partition.0.to_le_bytes());
+            }
         }
         count(out, self.runs.len());
         for run in &self.runs {
@@ -259,7 +266,7 @@ impl Manifest {
             });
         }
         let mut segments = Vec::new();
-        for _ in 0..reader.count(if has_runs { 60 } else { 36 })? {
+        for _ in 0..reader.count(if has_runs { 64 } else { 36 })? {
             let (segment, data_end) = (reader.u64()?, reader.u64()?);
             let first_sequence = Sequence(reader.u64()?);
             let last_sequence = Sequence(reader.u64()?);
@@ -278,6 +285,10 @@ impl Manifest {
                     max_timestamp: reader.i64()?,
                 });
             }
+            let mut moved = Vec::new();
+            for _ in 0..if has_runs { reader.count(8)? } else { 0 } {
+                moved.push(PartitionId(reader.u64()?));
+            }
             segments.push(SegmentRow {
                 segment,
                 origin: None,
@@ -287,6 +298,7 @@ impl Manifest {
                 run,
                 live,
                 ranges,
+                moved,
             });
         }
         let mut runs = Vec::new();
@@ -377,6 +389,7 @@ mod tests {
                     bytes: 900,
                     max_timestamp: -1,
                 }],
+                moved: vec![PartitionId(6), PartitionId(8)],
             }],
             dropped: vec![DroppedRow {
                 partition: PartitionId(8),

@@ -46,6 +46,7 @@ pub(super) fn replace(check: &mut Check<'_>, replaced: &Replaced) -> Result<(), 
             run: 0,
             live: Counts::default(),
             ranges: target.ranges.clone(),
+            moved: Vec::new(),
         };
         check_segment(check, &row)?;
     }

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use ringlog_types::{LogId, Offset, PartitionId};
 
 use super::error::CheckError;
-use super::finding::{Fault, Place};
+use super::finding::{Fault, Place, Severity};
 use super::progress::Check;
 use super::sealed;
 use crate::format::checksum::Key;
 use crate::format::manifest::{Manifest, RangeRow, RunInfo, SegmentRow};
-use crate::format::run_header::{RunHeader, run_file_name};
+use crate::format::run_header::{RunHeader, run_file_name, run_number_of};
 use crate::format::run_page::{Page, RunRow};
 
 /// Pages read at once.
@@ -35,6 +35,7 @@ pub(super) fn check_runs(
     log: LogId,
     manifest: &mut Manifest,
 ) -> Result<(), CheckError> {
+    note_left_over(check, manifest)?;
     let mut seen = BTreeMap::new();
     for info in &manifest.runs {
         seen.insert(info.number, read_run(check, log, *info)?);
@@ -59,7 +60,10 @@ pub(super) fn check_runs(
             Some(run) if !run.is_damaged => run.rows.get(&row.segment).cloned(),
             _ => Some(rows_of_footer(check, row)?),
         };
-        let rows = rows.unwrap_or_default();
+        // What was moved out of the segment counts neither in its run nor in its footer.
+        let moved: BTreeSet<PartitionId> = row.moved.iter().copied().collect();
+        let rows = rows.unwrap_or_default().into_iter();
+        let rows: Vec<RunRow> = rows.filter(|row| !moved.contains(&row.partition)).collect();
         let live = |run_row: &&RunRow| {
             let counted = counted.get(&run_row.partition);
             counted.is_some_and(|counted| run_row.block.end > *counted)
@@ -78,6 +82,25 @@ pub(super) fn check_runs(
             check.damage(Fault::IndexRun, place, Vec::new(), detail);
         }
         row.ranges = ranges(&rows, &starts);
+    }
+    Ok(())
+}
+
+/// Runs that a crash left, or that were replaced: nothing is read from them.
+fn note_left_over(check: &mut Check<'_>, manifest: &Manifest) -> Result<(), CheckError> {
+    let listed = check.source.list();
+    let listed = listed.map_err(|cause| check.unreadable("the directory", cause))?;
+    let named: BTreeSet<u64> = manifest.runs.iter().map(|run| run.number).collect();
+    for (name, _) in listed {
+        if run_number_of(&name).is_some_and(|number| !named.contains(&number)) {
+            let place = Place {
+                file: Some(name),
+                ..Place::default()
+            };
+            let detail = "the checkpoint in use does not name it: a start removes it";
+            let (notice, fault) = (Severity::Notice, Fault::IndexRun);
+            check.find(notice, fault, place, Vec::new(), detail.to_owned());
+        }
     }
     Ok(())
 }

@@ -78,7 +78,7 @@ pub(super) fn survey(source: &dyn Source, log: LogId) -> Result<Survey, CheckErr
     let mut survey = Survey::default();
     for (name, file_bytes) in listed {
         if run_number_of(&name).is_some() {
-            continue; // Checked if the checkpoint names it, else left over and removed at a start.
+            continue; // Looked at when it is known which ones the checkpoint names.
         }
         let origin = Origin::of_file_name(&name);
         if origin.is_none() && slot_of(&name).is_none() {

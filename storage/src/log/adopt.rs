@@ -140,10 +140,12 @@ impl<I: Io> Log<I> {
             let Some(file) = found.get(&row.segment).or(cold.as_ref()) else {
                 if let Some(covered) = covered_by(row) {
                     report.segments_missing += usize::from(row.origin.is_none());
-                    let blocks = (row.first_sequence, row.last_sequence.next());
-                    self.runs
-                        .ghosts
-                        .insert(row.segment, Ghost { covered, blocks });
+                    let ghost = Ghost {
+                        covered,
+                        moved: row.moved.iter().copied().collect(),
+                        blocks: (row.first_sequence, row.last_sequence.next()),
+                    };
+                    self.runs.ghosts.insert(row.segment, ghost);
                     continue;
                 }
                 self.segment_is_missing(row, report);
@@ -170,6 +172,7 @@ impl<I: Io> Log<I> {
             segment.index.partitions = ranges.collect();
             segment.index.resident = false;
             segment.index.covered = covered_by(row);
+            segment.index.moved = row.moved.iter().copied().collect();
             segment.is_cold = file.is_cold;
             if segment.index.covered.is_some() {
                 // Its run knows its blocks: without a trailer nothing need be read.

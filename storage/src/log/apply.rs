@@ -268,7 +268,8 @@ impl<I: Io> Log<I> {
     pub(super) fn set_index(&mut self, id: u64, index: SegmentIndex) {
         if let Some(segment) = self.segments.live.get_mut(&id) {
             self.resident_rows += index.rows;
-            segment.index = index;
+            let moved = std::mem::take(&mut segment.index.moved);
+            segment.index = SegmentIndex { moved, ..index };
         }
     }
 }

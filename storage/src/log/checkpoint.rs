@@ -120,6 +120,7 @@ impl<I: Io> Log<I> {
                         max_timestamp: range.max_timestamp,
                     })
                     .collect(),
+                moved: segment.index.moved.iter().copied().collect(),
             }
         });
         Manifest {

@@ -101,6 +101,8 @@ impl<I: Io> Log<I> {
                 run: 0,
                 live: Counts::default(),
                 ranges,
+                // The log that takes it in sees for itself what it has no part of.
+                moved: Vec::new(),
             };
             if unsealed.contains(&id) {
                 self.flush_cut(&name, file)?;

@@ -3,7 +3,7 @@
 //! Recent segments keep a row for each block and partition; older ones only what a partition
 //! spans, and their footers are read again when somebody asks.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use ringlog_types::{Offset, PartitionId, Sequence};
 
@@ -31,9 +31,11 @@ pub(super) struct Covered {
 }
 
 /// A segment that a checkpoint names, whose rows a run has, and that is not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ghost {
     pub covered: Covered,
+    /// See [`SegmentIndex::moved`].
+    pub moved: BTreeSet<PartitionId>,
     /// Its first block, and the one behind its last.
     pub blocks: (Sequence, Sequence),
 }
@@ -49,6 +51,10 @@ pub(super) struct SegmentIndex {
     pub resident: bool,
     /// The run that has its rows. Partitions that are still in `partitions` are being handed over.
     pub covered: Option<Covered>,
+    /// Partitions of this log that its footer has rows of, and that lie elsewhere: compaction moved
+    /// them, or another log's part of the segment was not taken in. Their rows do not count,
+    /// whatever a run or the footer says.
+    pub moved: BTreeSet<PartitionId>,
 }
 
 impl SegmentIndex {

@@ -438,7 +438,9 @@ impl<I: Io> Log<I> {
     /// A block that was durable is not there: all it held is damage, unless only the footer
     /// sent us here and the block stands elsewhere in its segment.
     pub(super) fn name_unreadable(&mut self, segment: u64, position: u64, fault: &str) {
-        if !self.segments.live[&segment].index.resident && !self.rescans.contains_key(&segment) {
+        let index = &self.segments.live[&segment].index;
+        let is_asked_by_footer = !index.resident && index.covered.is_none();
+        if is_asked_by_footer && !self.rescans.contains_key(&segment) {
             let rows = self.footers.iter().position(|(id, _)| *id == segment);
             if rows.is_some_and(|at| !self.footers[at].1.is_rebuilt()) {
                 self.footers.retain(|(id, _)| *id != segment);
@@ -475,7 +477,13 @@ impl<I: Io> Log<I> {
                 ranges.extend(rows.filter_map(|row| Some((*partition, lost(*partition, row)?))));
             }
         } else if let Some((_, footer)) = self.footers.iter().find(|(id, _)| *id == segment) {
-            let rows = footer.rows().iter().filter(|(_, row)| here(row));
+            // A footer has rows of what was moved elsewhere, too.
+            let has = |of: &PartitionId| match index.covered {
+                Some(_) => !index.moved.contains(of),
+                None => index.partitions.contains_key(of),
+            };
+            let rows = footer.rows().iter();
+            let rows = rows.filter(|(of, row)| here(row) && has(of));
             ranges.extend(rows.filter_map(|(at, row)| Some((*at, lost(*at, row)?))));
         }
         for (partition, (first, end)) in ranges {

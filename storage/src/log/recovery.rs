@@ -82,6 +82,9 @@ impl<I: Io> Log<I> {
         let mut tail = Tail::default();
         log.replay(&survey, cursor, machine, &mut report, &mut tail)
             .map_err(unreadable)?;
+        if let Some(cause) = log.failure.take() {
+            return Err(unreadable(std::io::Error::other(cause)));
+        }
         log.drop_open_group(machine);
         let unnamed = log.settle_cold_files(&mut report);
         if let Some(file) = survey.damaged_headers.get(report.segments_missing) {

@@ -105,13 +105,16 @@ impl<I: Io> Log<I> {
         let units = |bytes: u64| u32::try_from(bytes / unit).unwrap_or(u32::MAX);
         let live = &self.segments.live[&segment].index.partitions;
         let is_covered = self.segments.live[&segment].index.covered.is_some();
+        let moved = &self.segments.live[&segment].index.moved;
         let mut index = SegmentIndex::new();
         for (position, length, entries) in rescan.blocks.into_values() {
             for entry in entries {
                 let meta = entry.meta;
                 let wanted = live.get(&meta.partition).is_some_and(|range| {
                     meta.end_offset() > range.first && meta.base_offset < range.end
-                }) || is_covered && self.counted(meta.partition).is_some();
+                }) || is_covered
+                    && !moved.contains(&meta.partition)
+                    && self.counted(meta.partition).is_some();
                 if !meta.kind.spans_offsets() || !wanted {
                     continue;
                 }

@@ -4,8 +4,9 @@
 use ringlog_types::{Offset, PartitionId};
 
 use super::Log;
+use super::index::SegmentRange;
 use super::runs::lookup::ANY_TIME;
-use super::segments::Stage;
+use super::segments::{Segment, Stage};
 use crate::io::Io;
 
 /// Rows of runs that one call goes over: some 300 µs.
@@ -41,13 +42,31 @@ impl<I: Io> Log<I> {
             max_timestamp >= 0 && expire_before_ms.is_some_and(|before| max_timestamp < before)
         };
         let mut total = self.partition_bytes(partition);
-        let mut start = state.start;
-        if state.covered.rows > 0 {
-            let (mut at, mut passed) = (start, 0);
-            while let Some(row) = self
-                .covered_row(partition, at, ANY_TIME)
-                .map_err(|_| self.reads_done)?
-            {
+        let (mut start, is_covered) = (state.start, state.covered.rows > 0);
+        let (mut at, mut passed) = (start, 0);
+        loop {
+            let covered = if is_covered {
+                let row = self.covered_row(partition, at, ANY_TIME);
+                row.map_err(|_| self.reads_done)?
+            } else {
+                None
+            };
+            let recent = self.recent_range(partition, at);
+            // A cold segment that no run covers yet may stand before those that one does.
+            let is_next = |first: Offset| covered.is_none_or(|row| first < row.block.first);
+            if let Some((_, segment, range)) = recent.filter(|(_, _, r)| is_next(r.first)) {
+                let too_many = segment.stage == Stage::Sealed
+                    && keep_bytes.is_some_and(|keep| total.saturating_sub(range.bytes) >= keep);
+                if !too_many && !is_old(range.max_timestamp) {
+                    let blocks = range.blocks.iter();
+                    let old = blocks.take_while(|block| is_old(block.max_timestamp));
+                    let end = old.map(|block| block.end).last();
+                    return Ok(end.map_or(start, |end| start.max(end)));
+                }
+                total = total.saturating_sub(range.bytes);
+                at = range.end;
+                start = start.max(at);
+            } else if let Some(row) = covered {
                 let (block, bytes) = (row.block, u64::from(row.block.payload_bytes));
                 let too_many = keep_bytes.is_some_and(|keep| total.saturating_sub(bytes) >= keep);
                 let timeless = block.max_timestamp < 0 && expire_before_ms.is_some();
@@ -63,32 +82,27 @@ impl<I: Io> Log<I> {
                 if passed == ROWS_PER_CALL {
                     return Ok(start);
                 }
+            } else {
+                return Ok(start);
             }
         }
-        let Some(state) = self.partitions.get(&partition) else {
-            return Ok(Offset::ZERO);
-        };
-        for (_, id) in &state.segments {
-            let Some(segment) = self.segments.live.get(id) else {
-                break;
-            };
-            let Some(range) = segment.index.partitions.get(&partition) else {
-                break;
-            };
-            let too_many = segment.stage == Stage::Sealed
-                && keep_bytes.is_some_and(|keep| total.saturating_sub(range.bytes) >= keep);
-            if !too_many && !is_old(range.max_timestamp) {
-                let blocks = range.blocks.iter();
-                let old = blocks.take_while(|block| is_old(block.max_timestamp));
-                return Ok(old
-                    .map(|block| block.end)
-                    .last()
-                    .map_or(start, |end| start.max(end)));
-            }
-            total -= range.bytes;
-            start = start.max(range.end);
-        }
-        Ok(start)
+    }
+
+    /// What the first segment that reaches behind `at` has of a partition, of those that no run
+    /// covers.
+    pub(super) fn recent_range(
+        &self,
+        partition: PartitionId,
+        at: Offset,
+    ) -> Option<(u64, &Segment, &SegmentRange)> {
+        let segments = &self.partitions.get(&partition)?.segments;
+        let from = segments.partition_point(|(first, _)| *first <= at);
+        let recent = segments.range(from.saturating_sub(1)..);
+        let mut recent = recent.filter_map(|(_, id)| {
+            let segment = self.segments.live.get(id)?;
+            Some((*id, segment, segment.index.partitions.get(&partition)?))
+        });
+        recent.find(|(_, _, range)| range.end > at)
     }
 }
 

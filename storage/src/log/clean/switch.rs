@@ -6,6 +6,7 @@
 //! whatever its number is.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use ringlog_types::{PartitionId, Sequence};
 
@@ -16,8 +17,9 @@ use crate::format::replaced::{Moved, Replaced, Target};
 use crate::io::Io;
 use crate::log::Log;
 use crate::log::found::Found;
-use crate::log::index::{SegmentIndex, SegmentRange};
+use crate::log::index::{Footer, SegmentIndex, SegmentRange};
 use crate::log::report::RecoveryReport;
+use crate::log::runs::replace::CoveredRows;
 use crate::log::segments::{FooterPlace, Segment, Stage};
 
 impl<I: Io> Log<I> {
@@ -46,6 +48,10 @@ impl<I: Io> Log<I> {
                 self.cleaner.run = other;
                 Vec::new()
             }
+        };
+        let rows = match &self.cleaner.run {
+            Some(run) if run.sources == replaced.sources => run.rows.clone(),
+            _ => CoveredRows::new(),
         };
         let mut targets: Vec<(&Target, Segment)> = Vec::new();
         for target in &replaced.targets {
@@ -77,7 +83,7 @@ impl<I: Io> Log<I> {
             }
         }
         for source in &replaced.sources {
-            self.leave(*source, &replaced.moved);
+            self.leave(*source, &replaced.moved, rows.get(source));
         }
         if let Moved::Partitions(moved) = &replaced.moved {
             for (partition, to) in moved {
@@ -108,7 +114,10 @@ impl<I: Io> Log<I> {
     }
 
     /// A source loses what was copied from it.
-    fn leave(&mut self, source: u64, moved: &Moved) {
+    fn leave(&mut self, source: u64, moved: &Moved, rows: Option<&Rc<Footer>>) {
+        if self.is_covered(source) {
+            self.leave_run(source, moved, rows);
+        }
         let Some(segment) = self.segments.live.get_mut(&source) else {
             // A checkpoint names it, a newer one let it go: what it held is in the targets.
             self.cleaner.replaced_missing.insert(source);
@@ -123,10 +132,34 @@ impl<I: Io> Log<I> {
             let before = segment.index.rows;
             segment.index.remove(partition);
             self.resident_rows -= before - segment.index.rows;
+            if *moved != Moved::All {
+                segment.index.moved.insert(partition);
+            }
             if let Some(state) = self.partitions.get_mut(&partition) {
                 state.segments.retain(|(_, id)| *id != source);
             }
         }
+    }
+
+    /// The same of its rows in a run. In replay they are read first.
+    fn leave_run(&mut self, source: u64, moved: &Moved, rows: Option<&Rc<Footer>>) {
+        let rows = match rows {
+            Some(rows) => Rc::clone(rows),
+            None if self.segments.active.is_none() => match self.read_covered_rows(source) {
+                Ok(rows) => Rc::new(rows),
+                Err(error) => {
+                    let cause = format!("reading the rows of segment {source}: {error}");
+                    tracing::error!(log = %self.id, "{cause}");
+                    self.failure.get_or_insert(cause);
+                    return;
+                }
+            },
+            None => {
+                tracing::error!(log = %self.id, source, "a run of the cleaner lacks its rows");
+                return;
+            }
+        };
+        self.leave_covered(source, moved, &rows);
     }
 
     /// A target joins the log with what lives in it.

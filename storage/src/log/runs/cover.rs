@@ -54,13 +54,6 @@ impl<I: Io> Log<I> {
         }
     }
 
-    /// Whether a segment's rows are in a run or on their way there: the cleaner leaves it alone.
-    pub(in crate::log) fn is_going_into_a_run(&self, id: u64) -> bool {
-        let segment = self.segments.live.get(&id);
-        let is_covered = segment.is_some_and(|segment| segment.index.covered.is_some());
-        is_covered || self.runs.takes(id)
-    }
-
     fn take_segments<'a>(
         &self,
         segments: impl Iterator<Item = (&'a u64, &'a Segment)>,
@@ -99,7 +92,6 @@ impl<I: Io> Log<I> {
             segment.stage == SegmentStage::Sealed
                 && segment.index.covered.is_none()
                 && !segment.index.partitions.is_empty()
-                && !segment.was_source
                 && !self.is_being_cleaned(**id)
         });
         let weights = open
@@ -151,6 +143,7 @@ impl<I: Io> Log<I> {
             root: None,
             per_segment: BTreeMap::new(),
             per_partition: Vec::new(),
+            moved: Vec::new(),
             switched: 0,
         });
     }
@@ -210,11 +203,21 @@ impl<I: Io> Log<I> {
             };
             let counted = self.counted(partition);
             let mut rows: Vec<RunRow> = Vec::new();
+            let start = self.partitions.get(&partition).map(|state| state.start);
             for id in &ids {
                 let index = &self.segments.live[id].index;
                 let range = index.partitions.get(&partition);
-                let is_wanted = counted.is_some() && (repair || range.is_some());
-                if !is_wanted {
+                let is_here = if repair {
+                    index.covered.is_some() && !index.moved.contains(&partition)
+                } else {
+                    range.is_some()
+                };
+                if counted.is_none() || !is_here {
+                    let rows = footers.get(id).map_or(&[][..], |rows| rows.of(partition));
+                    let lives = |(_, row): &(_, BlockRef)| start.is_some_and(|at| row.end > at);
+                    if !repair && rows.iter().any(lives) {
+                        job.moved.push((*id, partition));
+                    }
                     continue;
                 }
                 let row = |block: &BlockRef| RunRow {

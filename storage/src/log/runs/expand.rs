@@ -37,7 +37,9 @@ impl<I: Io> Log<I> {
         let covered = covered.filter(|(_, segment)| segment.index.covered.is_some());
         for id in covered.map(|(id, _)| *id).collect::<Vec<_>>() {
             let mut index = SegmentIndex::new();
-            for (partition, block) in rows.remove(&id).unwrap_or_default() {
+            let moved = &self.segments.live[&id].index.moved;
+            let found = rows.remove(&id).unwrap_or_default();
+            for (partition, block) in found.into_iter().filter(|(of, _)| !moved.contains(of)) {
                 let state = self.partitions.get(&partition);
                 if state.is_some_and(|state| block.end > state.start) {
                     index.add(partition, block);
@@ -68,7 +70,7 @@ impl<I: Io> Log<I> {
     }
 
     /// The rows of a run that count, by segment; `None`: not all of them can be read.
-    fn rows_of_run(&mut self, number: u64) -> Option<Rows> {
+    pub(in crate::log) fn rows_of_run(&mut self, number: u64) -> Option<Rows> {
         let run = self.runs.live.get(&number).filter(|run| !run.broken)?;
         let (file, key, pages) = (run.file?, run.key.clone(), run.info.pages);
         let (mut rows, mut at) = (Rows::new(), 1);
@@ -81,7 +83,7 @@ impl<I: Io> Log<I> {
             for page in at..at + units {
                 let page = Page::decode(&key, page, chunks.next().unwrap_or_default()).ok()?;
                 let found = (0..page.count()).filter_map(|at| page.row(at));
-                let own = found.filter(|row: &RunRow| self.run_of(row.segment) == Some(number));
+                let own = found.filter(|row: &RunRow| self.counts_in(number, row));
                 for row in own {
                     let of_segment = rows.entry(row.segment).or_default();
                     of_segment.push((row.partition, row.block));

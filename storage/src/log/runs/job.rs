@@ -80,6 +80,8 @@ pub(in crate::log) struct Job {
     pub per_segment: BTreeMap<u64, Counts>,
     /// What went in, by partition, in order.
     pub per_partition: Vec<(PartitionId, Counts)>,
+    /// Partitions of which a footer has rows, and whose segment has them no more.
+    pub moved: Vec<(u64, PartitionId)>,
     /// Partitions handed over.
     pub switched: usize,
 }

@@ -1,6 +1,7 @@
 //! Rows of a partition over all runs: what a reader, a time lookup, retention and the counting of
 //! live rows ask. What is not in memory is asked for, and the caller asks again.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use ringlog_types::{Offset, PartitionId};
@@ -9,6 +10,8 @@ use super::search::{Search, Stop};
 use super::state::{Run, RunWork};
 use crate::format::run_page::{Page, RunRow};
 use crate::io::{Completion, Io, Op};
+use crate::log::index::Ghost;
+use crate::log::segments::Segment;
 use crate::log::work::Work;
 use crate::log::{Log, Read};
 
@@ -17,6 +20,21 @@ pub(in crate::log) const ANY_TIME: i64 = i64::MIN;
 
 /// Pages of runs that are read at once.
 const PAGE_READS: usize = 64;
+
+/// Whether a row of a run counts: its segment names the run as its own, and its partition still
+/// lies there.
+fn counts(
+    live: &BTreeMap<u64, Segment>,
+    ghosts: &BTreeMap<u64, Ghost>,
+    run: u64,
+    row: &RunRow,
+) -> bool {
+    let segment = live.get(&row.segment);
+    let known = segment.and_then(|s| Some((s.index.covered?, &s.index.moved)));
+    let ghost = || Some(ghosts.get(&row.segment)?).map(|ghost| (ghost.covered, &ghost.moved));
+    let known = known.or_else(ghost);
+    known.is_some_and(|(covered, moved)| covered.run == run && !moved.contains(&row.partition))
+}
 
 impl<I: Io> Log<I> {
     /// The first row in any run that is live, ends behind `offset` and reaches a time.
@@ -87,6 +105,11 @@ impl<I: Io> Log<I> {
         covered.or(ghost).map(|covered| covered.run)
     }
 
+    /// Whether a row of a run counts.
+    pub(in crate::log) fn counts_in(&self, run: u64, row: &RunRow) -> bool {
+        counts(&self.segments.live, &self.runs.ghosts, run, row)
+    }
+
     fn in_each_run(
         &mut self,
         mut one: impl FnMut(&mut Search<'_>) -> Result<(), Stop>,
@@ -138,12 +161,7 @@ impl<I: Io> Log<I> {
             _ => cache.get(number, page),
         };
         let (live, ghosts) = (&self.segments.live, &self.runs.ghosts);
-        let counts = |row: &RunRow| {
-            let segment = live.get(&row.segment);
-            let covered = segment.and_then(|segment| segment.index.covered);
-            let covered = covered.or_else(|| Some(ghosts.get(&row.segment)?.covered));
-            covered.is_some_and(|covered| covered.run == number)
-        };
+        let counts = |row: &RunRow| counts(live, ghosts, number, row);
         search(&mut Search {
             root: at,
             page: &mut page,

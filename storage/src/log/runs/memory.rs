@@ -28,6 +28,7 @@ impl<I: Io> Log<I> {
                 + segment.name.capacity()
                 + segment.index.partitions.len() * range
                 + rows * size_of::<BlockRef>()
+                + segment.index.moved.len() * size_of::<PartitionId>()
         });
         let pages = self.runs.cache.len() + self.runs.live.len();
         partitions.sum::<usize>() + segments.sum::<usize>() + pages * self.unit

@@ -95,7 +95,7 @@ impl<I: Io> Log<I> {
                 return Ok(true);
             };
             let key = (row.partition, row.block.first);
-            let is_own = self.run_of(row.segment) == Some(run);
+            let is_own = self.counts_in(run, &row);
             let counted = self.counted(row.partition).unwrap_or(Offset(u64::MAX));
             // What no longer counts has been taken off, and nobody asks for it.
             if is_own && row.block.end > counted && key >= job.cursor {

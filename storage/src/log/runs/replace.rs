@@ -1,203 +1,193 @@
-//! What a cleaner does to the index: a sealed segment goes because its live rows lie elsewhere
-//! now, and another comes whose records are older than its number says.
+//! What a switch of the cleaner does to rows that a run covers: those of a source no longer count,
+//! because what they lead to lies in a cold segment now. The run itself stays as it is; a later merge
+//! leaves them out.
 //!
-//! Both change memory only. The next durable checkpoint makes them so: until then a restart finds
-//! the segments that were, and their files must not be let go.
+//! Invariant: live, in replay, and in a repair that goes on meanwhile, a row is taken off once, from its
+//! segment and from its partition, exactly if it was counted.
 
-use ringlog_types::PartitionId;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use crate::format::footer::BlockRef;
+use ringlog_types::{Offset, PartitionId};
+
+use super::job::Source;
+use crate::format::footer::{self, BlockRef};
+use crate::format::replaced::Moved;
 use crate::io::Io;
 use crate::log::Log;
-use crate::log::index::SegmentIndex;
-use crate::log::segments::Segment;
+use crate::log::index::Footer;
+use crate::log::walk::{Walk, read_pieces};
+
+/// Rows of segments that runs cover, by segment: as far as a switch moves them.
+pub(in crate::log) type CoveredRows = BTreeMap<u64, Rc<Footer>>;
 
 impl<I: Io> Log<I> {
-    /// Takes a sealed segment out of the index; `rows` are those of its footer. The segment is the
-    /// caller's from here. `None`: it is not there, is being read, or its rows are on their way into a
-    /// run, and the caller tries again.
+    /// Whether a run has a segment's rows.
+    pub(in crate::log) fn is_covered(&self, segment: u64) -> bool {
+        self.run_of(segment).is_some()
+    }
+
+    /// A covered segment, or one of which only its run is left, loses what was moved out of it. `rows`
+    /// are those of its footer, of the partitions that move at least.
     ///
     /// Costs a look at each row.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the cleaner"))]
-    pub(in crate::log) fn remove_sealed_segment(
-        &mut self,
-        id: u64,
-        rows: &[(PartitionId, BlockRef)],
-    ) -> Option<Segment> {
-        if self.segments.live.get(&id)?.reads > 0 || self.is_switching() {
-            return None;
-        }
-        let segment = self.segments.live.remove(&id)?;
-        self.resident_rows -= segment.index.rows;
-        for partition in segment.index.partitions.keys() {
-            if let Some(state) = self.partitions.get_mut(partition) {
-                state.segments.retain(|(_, at)| *at != id);
+    pub(in crate::log) fn leave_covered(&mut self, segment: u64, moved: &Moved, rows: &Footer) {
+        let partitions: Vec<PartitionId> = match moved {
+            Moved::All => {
+                let mut all: Vec<_> = rows.rows().iter().map(|(of, _)| *of).collect();
+                all.dedup();
+                all
             }
+            Moved::Partitions(moved) => moved.iter().map(|(partition, _)| *partition).collect(),
+        };
+        for partition in &partitions {
+            self.take_rows_off(segment, *partition, rows.of(*partition));
         }
-        if segment.index.covered.is_some() {
-            for (partition, row) in rows {
-                if let Some(state) = self.partitions.get_mut(partition)
-                    && row.end > state.counted
-                {
-                    let bytes = u64::from(row.payload_bytes);
-                    state.covered.rows = state.covered.rows.saturating_sub(1);
-                    state.covered.bytes = state.covered.bytes.saturating_sub(bytes);
+        let live = self.segments.live.get_mut(&segment);
+        match (live, moved) {
+            (Some(live), Moved::All) => live.index.covered = None,
+            (Some(live), Moved::Partitions(_)) => live.index.moved.extend(partitions),
+            (None, Moved::All) => {
+                self.runs.ghosts.remove(&segment);
+            }
+            (None, Moved::Partitions(_)) => {
+                if let Some(ghost) = self.runs.ghosts.get_mut(&segment) {
+                    ghost.moved.extend(partitions);
                 }
             }
         }
-        self.footers.retain(|(at, _)| *at != id);
-        self.cache.forget_segment(id);
         self.runs.look = true;
-        Some(segment)
     }
 
-    /// Puts a sealed segment into the index, with its rows. What it has of a partition must lie
-    /// between the segments that stay: no live record of another segment within its range.
-    ///
-    /// Costs a look at each partition in it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the cleaner"))]
-    pub(in crate::log) fn add_sealed_segment(
+    fn take_rows_off(
         &mut self,
-        id: u64,
-        mut segment: Segment,
-        index: SegmentIndex,
+        segment: u64,
+        partition: PartitionId,
+        rows: &[(PartitionId, BlockRef)],
     ) {
-        for (partition, range) in &index.partitions {
-            if let Some(state) = self.partitions.get_mut(partition) {
-                let at = state
-                    .segments
-                    .partition_point(|(first, _)| *first < range.first);
-                state.segments.insert(at, (range.first, id));
+        let Some(counted) = self.counted(partition) else {
+            return;
+        };
+        let live = self.segments.live.get_mut(&segment);
+        let ghost = self.runs.ghosts.get_mut(&segment);
+        let known = match (live, ghost) {
+            (Some(live), _) => live
+                .index
+                .covered
+                .as_mut()
+                .map(|known| (known, &live.index.moved)),
+            (None, Some(ghost)) => Some((&mut ghost.covered, &ghost.moved)),
+            (None, None) => None,
+        };
+        let Some((covered, _)) = known.filter(|(_, moved)| !moved.contains(&partition)) else {
+            return;
+        };
+        let job = self.runs.job.as_mut();
+        let repair = job.filter(|job| {
+            matches!(&job.source, Source::Segments { ids, repair: true, .. } if ids.contains(&segment))
+        });
+        let mut repair = repair.map(|job| {
+            let cursor = job.cursor;
+            (cursor, job.per_segment.entry(segment).or_default())
+        });
+        let mut state = self.partitions.get_mut(&partition);
+        let mut last = None;
+        for (_, row) in rows {
+            // Of two that begin alike, because a block went astray, a run has one.
+            if row.end <= counted || last == Some(row.first) {
+                continue;
+            }
+            last = Some(row.first);
+            let bytes = u64::from(row.payload_bytes);
+            covered.live.rows = covered.live.rows.saturating_sub(1);
+            covered.live.bytes = covered.live.bytes.saturating_sub(bytes);
+            if let Some(state) = &mut state {
+                state.covered.rows = state.covered.rows.saturating_sub(1);
+                state.covered.bytes = state.covered.bytes.saturating_sub(bytes);
+            }
+            // What a repair has not come to yet it will leave out.
+            if let Some((cursor, live)) = &mut repair
+                && (partition, row.first) < *cursor
+            {
+                live.rows = live.rows.saturating_sub(1);
+                live.bytes = live.bytes.saturating_sub(bytes);
             }
         }
-        self.resident_rows += index.rows;
-        segment.index = index;
-        self.segments.live.insert(id, segment);
-        self.runs.look = true;
+    }
+
+    /// In replay: the rows of a covered segment, from its footer, else from its run, else from its
+    /// blocks. Blocks; nothing else may be in flight.
+    ///
+    /// # Errors
+    /// The device's own.
+    pub(in crate::log) fn read_covered_rows(&mut self, segment: u64) -> std::io::Result<Footer> {
+        if let Some(live) = self.segments.live.get(&segment)
+            && let Some(place) = live.footer
+        {
+            let (file, key) = (live.file, live.key.clone());
+            let bytes = (place.bytes as usize).next_multiple_of(self.unit);
+            let piece = (file, place.position, bytes.max(self.unit));
+            let read = read_pieces(&mut self.submitter.io, &[piece])?
+                .into_iter()
+                .next();
+            let bytes = read
+                .as_ref()
+                .and_then(|read| read.get(..place.bytes as usize));
+            let bytes = bytes.filter(|bytes| key.checksum(bytes) == place.checksum);
+            if let Some(Ok(rows)) = bytes.map(footer::decode_rows) {
+                return Ok(Footer::new(rows));
+            }
+        }
+        let run = self.run_of(segment).unwrap_or_default();
+        if let Some(rows) = self.rows_of_run(run) {
+            let rows = rows.into_iter().find(|(of, _)| *of == segment);
+            return Ok(Footer::new(rows.map_or_else(Vec::new, |(_, rows)| rows)));
+        }
+        self.rows_of_blocks(segment)
+    }
+
+    /// What a segment's blocks say, as far as they can be read.
+    fn rows_of_blocks(&mut self, segment: u64) -> std::io::Result<Footer> {
+        let Some(live) = self.segments.live.get(&segment) else {
+            return Ok(Footer::new(Vec::new()));
+        };
+        let (file, key, end) = (live.file, live.key.clone(), live.position);
+        let unit = self.unit as u64;
+        let units = |bytes: u64| u32::try_from(bytes / unit).unwrap_or(u32::MAX);
+        let mut walk = Walk::new(segment, file, end, &key, self.unit);
+        let (mut at, mut rows) = (unit, Vec::new());
+        while at < end {
+            let Ok((block, ..)) = walk.block_at(&mut self.submitter.io, at)? else {
+                at += unit;
+                continue;
+            };
+            for (partition, first, end) in block.spans() {
+                let own = block.of(partition);
+                let own = own.map(|entry| (u64::from(entry.length), entry.meta.max_timestamp));
+                let (bytes, newest) =
+                    own.fold((0, -1), |sum, one| (sum.0 + one.0, sum.1.max(one.1)));
+                let row = BlockRef {
+                    first,
+                    end,
+                    max_timestamp: newest,
+                    position_units: units(at),
+                    block_units: units(block.bytes as u64),
+                    payload_bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+                };
+                rows.push((partition, row));
+            }
+            at += block.bytes as u64;
+        }
+        rows.sort_by_key(|(partition, row): &(PartitionId, BlockRef)| (*partition, row.first));
+        Ok(Footer::new(rows))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use ringlog_types::{LogId, Offset};
-
-    use super::*;
-    use crate::io::sim::{Faults, SimDisk, SimIo};
-    use crate::log::segments::Stage;
-    use crate::log::{Entry, EntryKind, EntryMeta, LogConfig, Machine, Read};
-
-    struct Nobody;
-
-    impl Machine for Nobody {
-        fn restore(&mut self, _: &[u8]) -> Result<(), String> {
-            Ok(())
-        }
-        fn apply(&mut self, _: &Entry) {}
-        fn apply_damaged(&mut self, _: &EntryMeta) {}
-        fn checkpoint(&self) -> Vec<u8> {
-            Vec::new()
-        }
-    }
-
-    const PARTITION: PartitionId = PartitionId(1 << 32);
-    const BATCH_BYTES: u64 = 30 << 10;
-
-    fn turn(log: &mut Log<SimIo>) {
-        log.submit();
-        log.io_mut().wait(Duration::from_millis(1));
-        log.poll(&mut Nobody);
-    }
-
-    fn read_all(log: &mut Log<SimIo>, end: u64) {
-        for at in 0..end {
-            loop {
-                match log.read(PARTITION, Offset(at), 1) {
-                    Read::Batches(found) => {
-                        assert_eq!(found[0][0], at as u8, "offset {at}");
-                        break;
-                    }
-                    Read::Pending(_) => turn(log),
-                    other => panic!("offset {at}: {other:?}"),
-                }
-            }
-        }
-    }
-
-    /// As a cleaner does, a segment leaves the index and comes back with its rows under a larger
-    /// number: whether a run covers it or not, all is read, and the bytes are the same.
-    #[test]
-    fn a_segment_that_is_replaced_is_read_in_its_place_in_the_order_of_offsets() {
-        let disk = SimDisk::new(1, Faults::none());
-        let config = LogConfig {
-            segment_bytes: 256 << 10,
-            cache_bytes: 0,
-            cold_cache_bytes: 128 << 10,
-            index_rows: 0,
-            index_fan_in: 2,
-            ..LogConfig::default()
-        };
-        let opened = Log::open(disk.io(), LogId(0), config, &mut Nobody);
-        let (mut log, _) = opened.expect("a new disk opens");
-        let end = 60;
-        for offset in 0..end {
-            let meta = EntryMeta {
-                partition: PARTITION,
-                kind: EntryKind::Records,
-                machine: 0,
-                base_offset: Offset(offset),
-                count: 1,
-                max_timestamp: offset as i64,
-            };
-            let payload = vec![offset as u8; BATCH_BYTES as usize];
-            let sequence = log.append(&[(meta, &payload)]).expect("room");
-            while log.durable() < sequence {
-                turn(&mut log);
-            }
-        }
-        for _ in 0..500 {
-            turn(&mut log);
-        }
-        let bytes = end * BATCH_BYTES;
-        assert_eq!(log.partition_bytes(PARTITION), bytes);
-        let sealed = log.segments.live.iter();
-        let sealed = sealed.filter(|(_, s)| s.stage == Stage::Sealed);
-        let sealed: Vec<u64> = sealed.map(|(id, _)| *id).collect();
-        assert!(sealed.len() > 4, "{sealed:?}");
-        assert!(log.segments.live[&sealed[1]].index.covered.is_some());
-        let footer = loop {
-            match log.footer(sealed[1]) {
-                Ok(footer) => break footer,
-                Err(_) => turn(&mut log),
-            }
-        };
-        let rows = footer.rows().to_vec();
-        let segment = loop {
-            match log.remove_sealed_segment(sealed[1], &rows) {
-                Some(segment) => break segment,
-                None => turn(&mut log),
-            }
-        };
-        let gone = rows.len() as u64 * BATCH_BYTES;
-        assert_eq!(log.partition_bytes(PARTITION), bytes - gone);
-        let mut index = SegmentIndex::new();
-        rows.iter().for_each(|(of, row)| index.add(*of, *row));
-        let segment = Segment {
-            stage: Stage::Sealed,
-            ..segment
-        };
-        log.add_sealed_segment(sealed[1], segment, index);
-        assert_eq!(log.partition_bytes(PARTITION), bytes);
-        read_all(&mut log, end);
-        for _ in 0..500 {
-            turn(&mut log);
-        }
-        let covered = log.segments.live[&sealed[1]].index.covered;
-        assert!(covered.is_some(), "it goes into a run of its own");
-        assert_eq!(log.partition_bytes(PARTITION), bytes);
-        read_all(&mut log, end);
-        let found = log.seek_timestamp(PARTITION, 9);
-        assert!(matches!(found, Ok(Some(Offset(9))) | Err(_)), "{found:?}");
-    }
+/// Rows of one partition, as a footer has them.
+pub(in crate::log) fn footer_of(partition: PartitionId, rows: Vec<BlockRef>) -> Rc<Footer> {
+    let mut rows: Vec<(PartitionId, BlockRef)> =
+        rows.into_iter().map(|row| (partition, row)).collect();
+    rows.sort_by_key(|(_, row)| row.first);
+    rows.dedup_by_key(|(_, row): &mut (PartitionId, BlockRef)| -> Offset { row.first });
+    Rc::new(Footer::new(rows))
 }

@@ -213,7 +213,7 @@ impl<I: Io> Log<I> {
                 continue;
             };
             let own = (0..page.count()).filter_map(|at| page.row(at));
-            rows.extend(own.filter(|row| row.segment == segment));
+            rows.extend(own.filter(|row| row.segment == segment && self.counts_in(number, row)));
             (at, turns) = (at + 1, GHOST_TURNS);
         }
     }

@@ -214,11 +214,20 @@ impl<I: Io> Log<I> {
         };
         self.runs.live.insert(number, run);
         match &job.source {
-            Source::Segments { ids, .. } => {
+            Source::Segments { ids, repair, .. } => {
                 for id in ids {
+                    let Some(segment) = self.segments.live.get_mut(id) else {
+                        continue;
+                    };
+                    if *repair && segment.index.covered.is_none() {
+                        continue; // Replaced meanwhile: nothing of it is wanted.
+                    }
+                    let live = job.per_segment.get(id).copied().unwrap_or_default();
+                    segment.index.covered = Some(Covered { run: number, live });
+                }
+                for (id, partition) in &job.moved {
                     if let Some(segment) = self.segments.live.get_mut(id) {
-                        let live = job.per_segment.get(id).copied().unwrap_or_default();
-                        segment.index.covered = Some(Covered { run: number, live });
+                        segment.index.moved.insert(*partition);
                     }
                 }
             }
