@@ -128,7 +128,7 @@ impl<I: Io> Log<I> {
             }
             if self.is_covered(id) && !look.rows.contains_key(&id) {
                 match self.footer(id) {
-                    Ok(footer) if footer.is_rebuilt() => {
+                    Ok(footer) if footer.is_rebuilt() || !self.is_what_counts(id, &footer) => {
                         self.cleaner.unclean.insert(id);
                         return Looked::Over;
                     }
@@ -162,6 +162,22 @@ impl<I: Io> Log<I> {
         } else {
             Looked::Over
         }
+    }
+
+    /// Whether a covered segment's footer has the rows that are counted, no more and no fewer: it
+    /// may speak of records that were lost when it was written.
+    fn is_what_counts(&self, segment: u64, footer: &Footer) -> bool {
+        let Some(live) = self.segments.live.get(&segment) else {
+            return false;
+        };
+        let counted = footer.rows().iter().filter(|(partition, row)| {
+            let is_here = !live.index.moved.contains(partition);
+            is_here && self.counted(*partition).is_some_and(|at| row.end > at)
+        });
+        let rows = counted.count() as u64;
+        live.index
+            .covered
+            .is_some_and(|covered| covered.live.rows == rows)
     }
 
     /// What a segment has that readers may ask for. `rows` are those of its footer, if a run covers it.

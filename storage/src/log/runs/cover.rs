@@ -15,6 +15,7 @@ use crate::format::footer::{BlockRef, ROW_BYTES};
 use crate::format::run_header::{RunHeader, run_file_name};
 use crate::format::run_page::RunRow;
 use crate::io::{Io, Op};
+use crate::log::index::SegmentRange;
 use crate::log::segments::{Segment, Stage as SegmentStage};
 use crate::log::work::Work;
 use crate::log::{Log, Read};
@@ -92,6 +93,7 @@ impl<I: Io> Log<I> {
             segment.stage == SegmentStage::Sealed
                 && segment.index.covered.is_none()
                 && !segment.index.partitions.is_empty()
+                && !segment.index.is_overstated
                 && !self.is_being_cleaned(**id)
         });
         let weights = open
@@ -204,6 +206,7 @@ impl<I: Io> Log<I> {
             let counted = self.counted(partition);
             let mut rows: Vec<RunRow> = Vec::new();
             let start = self.partitions.get(&partition).map(|state| state.start);
+            let mut overstated = None;
             for id in &ids {
                 let index = &self.segments.live[id].index;
                 let range = index.partitions.get(&partition);
@@ -227,8 +230,16 @@ impl<I: Io> Log<I> {
                 };
                 let left = STEP_UNITS;
                 match (footers.get(id), range) {
-                    (Some(footer), _) => {
+                    (Some(footer), range) => {
                         let own = footer.of(partition);
+                        let lives = |row: &BlockRef| start.is_some_and(|at| row.end > at);
+                        let is_strange = |range: &SegmentRange| {
+                            let mut own = own.iter().filter(|(_, row)| lives(row));
+                            own.any(|(_, row)| row.end > range.end || row.end <= range.first)
+                        };
+                        if !repair && offset == Offset::ZERO && range.is_some_and(is_strange) {
+                            overstated = Some(*id);
+                        }
                         let from = own.partition_point(|(_, block)| block.first < offset);
                         rows.extend(own[from..].iter().take(left).map(|(_, block)| row(block)));
                     }
@@ -239,6 +250,12 @@ impl<I: Io> Log<I> {
                     }
                     (None, None) => {}
                 }
+            }
+            if let Some(id) = overstated {
+                if let Some(segment) = self.segments.live.get_mut(&id) {
+                    segment.index.is_overstated = true;
+                }
+                return Err(format!("the footer of segment {id} has more than is there"));
             }
             rows.sort_by_key(|row| row.block.first);
             units += rows.len().min(STEP_UNITS);

@@ -302,7 +302,10 @@ impl<I: Io> Log<I> {
             return;
         };
         let now = self.submitter.io.monotonic();
-        self.runs.retry_at = now + RETRY;
+        // A merge that met a damaged run makes way for its repair at once: readers wait for it.
+        let is_merge = matches!(job.source, Source::Runs(_));
+        let is_awaited = is_merge && self.runs.live.values().any(|run| run.broken);
+        self.runs.retry_at = if is_awaited { now } else { now + RETRY };
         self.runs.look = true;
         if job.busy {
             job.given_up = true;
