@@ -27,17 +27,21 @@ for connections in 1 4; do
     echo "all partitions, $connections consumers: $(field "$dir/all.json" batch_mb_per_second) MB/s," \
         "bytes read per byte delivered $(python3 -c "print(round($read_bytes / ($(field "$dir/all.json" batch_mb_per_second) * 1e6 * $(field "$dir/all.json" seconds)), 2))")"
 done
-# The device alone: large direct reads of the same files.
+# The device alone: large direct reads of the same files, one and eight at a time.
 largest=$(ls -S "$dir"/data/log-*/*.segment | head -n 24)
-started=$(date +%s.%N)
-for file in $largest; do dd if="$file" of=/dev/null bs=1M iflag=direct status=none; done
-echo "device, dd of $(echo "$largest" | wc -l) segments, 1 MiB direct reads, depth 1:" \
-    "$(python3 -c "import time,sys; print(round($(cat $largest | wc -c) / 1e6 / ($(date +%s.%N) - $started)))") MB/s"
-("$bin/loadgen" consume --bootstrap "$kafka" --topic cold --connections 4 --until-end --duration 120s >/dev/null) &
+bytes=$(stat -c %s $largest | awk '{ sum += $1 } END { print sum }')
+for depth in 1 8; do
+    started=$(date +%s.%N)
+    printf '%s\n' $largest | xargs -P "$depth" -I{} dd if={} of=/dev/null bs=1M iflag=direct status=none
+    echo "device, dd of $(echo "$largest" | wc -l) segments, 1 MiB direct reads, $depth at a time:" \
+        "$(python3 -c "import time; print(round($bytes / 1e6 / (time.time() - $started)))") MB/s"
+done
+# Readers that give way to the producer's generator, so that the node is measured and not the CPU they share with it.
+(chrt --idle 0 "$bin/loadgen" consume --bootstrap "$kafka" --topic cold --connections 4 --until-end --duration 120s --json "$dir/beside-readers.json" >/dev/null) &
 reader=$!
 produce_beside "$dir/beside.json"
 wait "$reader"
-echo "producing beside it: p50 $(field "$dir/beside.json" latency.p50_us), p99 $(field "$dir/beside.json" latency.p99_us) µs"
+echo "producing beside readers at $(field "$dir/beside-readers.json" batch_mb_per_second) MB/s: p50 $(field "$dir/beside.json" latency.p50_us), p99 $(field "$dir/beside.json" latency.p99_us) µs"
 before=$(metric ringlog_cold_read_bytes)
 kcat -C -b "$kafka" -t cold -p 7 -o beginning -e -q -X check.crcs=false >"$dir/one" 2>/dev/null || true
 delivered=$(wc -c <"$dir/one")

@@ -277,8 +277,13 @@ fn round(seed: u64, kind: Kind, cleanly: bool) -> Outcome {
         ours && finding.place.blocks.is_some() && finding.offsets.is_empty()
     });
     if may_be_unnamed && unnamed {
-        let of_segment = |damage: &&Damage| damage.segment == blow.file.segment;
-        let told = report.damage.iter().any(|damage| of_segment(&damage));
+        // A block that is the first of its segment is named where the one before it ends.
+        let is_hit = |damage: &Damage| {
+            let mut places = check.damage().filter_map(|finding| finding.place.blocks);
+            damage.segment == blow.file.segment
+                || places.any(|(first, end)| damage.first < end && first < damage.end)
+        };
+        let told = report.damage.iter().any(is_hit);
         assert!(
             told,
             "not even the block is named: {context}\nstart: {report}"

@@ -270,6 +270,20 @@ pub struct LimitArguments {
     pub json: Option<PathBuf>,
 }
 
+/// What measurements of several shapes have in common.
+#[derive(Args, Debug, Clone)]
+pub struct CommonArguments {
+    /// CPUs for the generator's threads, like 0,2-3; `none`: do not bind them.
+    #[arg(long, value_name = "LIST")]
+    pub cpu: Option<String>,
+    /// Write the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write a page with plots to this file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
 /// `demo`.
 #[derive(Args, Debug, Clone)]
 pub struct DemoArguments {
@@ -287,15 +301,9 @@ pub struct DemoArguments {
     /// again.
     #[arg(long, value_name = "COMMAND")]
     pub against: Vec<String>,
-    /// CPUs for the generator's threads, like 0,2-3; `none`: do not bind them.
-    #[arg(long, value_name = "LIST")]
-    pub cpu: Option<String>,
-    /// Write the figures to this file.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Write a page with plots to this file.
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
+    /// Threads and reports.
+    #[command(flatten)]
+    pub common: CommonArguments,
 }
 
 /// `compare`.
@@ -329,15 +337,9 @@ pub struct CompareArguments {
     /// Do not read back what was acknowledged.
     #[arg(long)]
     pub no_verify: bool,
-    /// CPUs for the generator's threads, like 0,2-3; `none`: do not bind them.
-    #[arg(long, value_name = "LIST")]
-    pub cpu: Option<String>,
-    /// Write the figures to this file.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Write a page with plots to this file.
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
+    /// Threads and reports.
+    #[command(flatten)]
+    pub common: CommonArguments,
 }
 
 /// Reads `500ms`, `10s`, `2m` or plain seconds.

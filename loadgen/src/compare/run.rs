@@ -54,8 +54,10 @@ pub fn run(arguments: &CompareArguments) -> anyhow::Result<bool> {
     report.device_shape = references.map(|references| references.device.best_in_words());
     report.seconds = started.elapsed().as_secs_f64();
     println!("{}", report.text());
-    write_json(arguments.json.as_deref(), &report)?;
-    write_page(arguments.html.as_deref(), || html::compare::page(&report))?;
+    write_json(arguments.common.json.as_deref(), &report)?;
+    write_page(arguments.common.html.as_deref(), || {
+        html::compare::page(&report)
+    })?;
     Ok(report.is_clean())
 }
 
@@ -107,7 +109,7 @@ fn measure(
 }
 
 fn base_options(arguments: &CompareArguments) -> anyhow::Result<ProduceOptions> {
-    let (cpus, pin) = parse_cpu_choice(arguments.cpu.as_deref())?;
+    let (cpus, pin) = parse_cpu_choice(arguments.common.cpu.as_deref())?;
     Ok(ProduceOptions {
         pace: Pace::Max,
         // Connections, first batches, the first segment: not what a rate is about.

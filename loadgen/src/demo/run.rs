@@ -60,8 +60,10 @@ pub fn run(arguments: &DemoArguments) -> anyhow::Result<bool> {
     }
     let report = outcome.with_context(|| format!("the node's last words:\n{log}\n"))?;
     println!("{}", report.text());
-    write_json(arguments.json.as_deref(), &report)?;
-    write_page(arguments.html.as_deref(), || html::demo::page(&report))?;
+    write_json(arguments.common.json.as_deref(), &report)?;
+    write_page(arguments.common.html.as_deref(), || {
+        html::demo::page(&report)
+    })?;
     stopped?;
     Ok(report.is_clean())
 }
@@ -120,7 +122,7 @@ fn base_options(
     cores: usize,
     cpus: usize,
 ) -> anyhow::Result<ProduceOptions> {
-    let (list, pin) = parse_cpu_choice(arguments.cpu.as_deref())?;
+    let (list, pin) = parse_cpu_choice(arguments.common.cpu.as_deref())?;
     let threads = cpus.saturating_sub(cores).clamp(1, cores);
     let base = ProduceOptions::new("", "");
     Ok(ProduceOptions {

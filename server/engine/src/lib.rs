@@ -24,7 +24,6 @@ pub mod partitions;
 pub mod topics;
 
 mod little_endian;
-mod number_hash;
 mod producer_ids;
 
 pub use little_endian::DecodeError;

@@ -2,6 +2,8 @@
 //! Little-endian; sequences and texts carry their count or length in front. A count is never
 //! trusted further than the bytes behind it.
 
+use ringlog_types::snapshot::Pieces;
+
 /// Why bytes of the log are not what they should be. Their checksum held, so they are of another
 /// version, or a defect wrote them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +64,11 @@ impl Writer {
         }
     }
 
+    /// Behind bytes that are there.
+    pub(crate) fn behind(bytes: Vec<u8>) -> Writer {
+        Writer { bytes }
+    }
+
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
@@ -103,6 +110,15 @@ impl Writer {
         self.count(text.len());
         self.bytes.extend_from_slice(text.as_bytes());
     }
+}
+
+/// Appends to a checkpoint that is taken in steps.
+pub(crate) fn put(out: &mut Pieces, write: impl FnOnce(&mut Writer)) {
+    out.add(|bytes| {
+        let mut writer = Writer::behind(std::mem::take(bytes));
+        write(&mut writer);
+        *bytes = writer.into_bytes();
+    });
 }
 
 /// Takes values from the front.

@@ -12,8 +12,9 @@
 use ringlog_engine::machine::{METADATA, PRODUCER_IDS};
 use ringlog_engine::partitions::{Partitions, ProducerIds};
 use ringlog_engine::topics::{MetadataRecord, Topics};
-use ringlog_storage::log::{Entry, EntryKind, EntryMeta, Machine};
+use ringlog_storage::log::{Entry, EntryKind, EntryMeta, Machine, Taken};
 use ringlog_types::batch::BatchHeader;
+use ringlog_types::snapshot::Pieces;
 use ringlog_types::{LogId, PartitionId, TopicNumber};
 
 const CHECKPOINT_VERSION: u16 = 1;
@@ -177,6 +178,51 @@ impl Machine for CoreMachine<'_> {
         let topics = self.owns_metadata.then_some(&*self.topics);
         checkpoint_of(self.partitions, self.producer_ids, topics)
     }
+
+    fn begin_checkpoint(&mut self, out: &mut Pieces) -> Taken {
+        let count = if self.owns_metadata { 3u16 } else { 2 };
+        out.add(|out| {
+            out.extend(CHECKPOINT_VERSION.to_le_bytes());
+            out.extend(count.to_le_bytes());
+        });
+        open_part(PRODUCER_IDS, out);
+        out.add(|out| out.extend(self.producer_ids.checkpoint()));
+        out.close_length();
+        self.partitions.begin_checkpoint();
+        if self.owns_metadata {
+            self.topics.begin_checkpoint();
+        }
+        open_part(PARTITIONS, out);
+        Taken::More
+    }
+
+    fn checkpoint_step(&mut self, rows: usize, out: &mut Pieces) -> Taken {
+        if self.partitions.takes_checkpoint() {
+            if self.partitions.checkpoint_step(rows, out) {
+                return Taken::More;
+            }
+            out.close_length();
+            if self.owns_metadata {
+                open_part(METADATA, out);
+                return Taken::More;
+            }
+            return Taken::Whole;
+        }
+        if self.topics.checkpoint_step(rows, out) {
+            return Taken::More;
+        }
+        out.close_length();
+        Taken::Whole
+    }
+}
+
+/// Begins the state of a machine, of a length that is known at its end.
+fn open_part(machine: u16, out: &mut Pieces) {
+    out.add(|out| {
+        out.extend(machine.to_le_bytes());
+        out.extend(0u16.to_le_bytes());
+    });
+    out.open_number();
 }
 
 /// The checkpoint of a core with these machines; the topics belong to core 0's.
@@ -278,5 +324,59 @@ mod tests {
         let mut newer = framed;
         newer[0] = 2;
         assert!(parse_checkpoint(&newer).unwrap_err().contains("version 2"));
+    }
+
+    #[test]
+    fn a_checkpoint_in_steps_is_that_of_all_machines_at_its_begin() {
+        let log_id = LogId(3);
+        for owns_metadata in [false, true] {
+            let mut topics = Topics::new(vec![log_id]);
+            let (mut partitions, mut ids) = (Partitions::new(), ProducerIds::new(log_id));
+            let create = |name: &str| MetadataRecord::TopicCreated {
+                number: TopicNumber(topics_named(name)),
+                id: ringlog_engine::topics::TopicId([1; 16]),
+                name: name.to_owned(),
+                partitions: vec![log_id; 3],
+                config: ringlog_engine::topics::TopicConfig::default(),
+            };
+            topics.apply(&create("a"));
+            for index in 0..10 {
+                let partition = PartitionId::new(TopicNumber(0), index);
+                partitions.apply_damaged(partition, ringlog_types::Offset(0), 1);
+            }
+            let wanted = checkpoint_of(&partitions, &ids, owns_metadata.then_some(&topics));
+            let mut out = Pieces::default();
+            let mut taken = None;
+            while taken != Some(Taken::Whole) {
+                let mut machine = CoreMachine {
+                    topics: &mut topics,
+                    owns_metadata,
+                    log_id,
+                    partitions: &mut partitions,
+                    producer_ids: &mut ids,
+                    effects: &mut Effects::default(),
+                };
+                taken = Some(match taken {
+                    None => machine.begin_checkpoint(&mut out),
+                    Some(_) => machine.checkpoint_step(2, &mut out),
+                });
+                // More comes meanwhile.
+                topics.apply(&create("b"));
+                let partition = PartitionId::new(TopicNumber(9), 0);
+                partitions.apply_start_offset(partition, ringlog_types::Offset(5));
+            }
+            let taken = out.into_pieces().concat();
+            let sorted = |bytes: &[u8]| {
+                let parts = parse_checkpoint(bytes).unwrap();
+                let mut parts: Vec<_> = parts.iter().map(|(at, of)| (*at, of.to_vec())).collect();
+                parts.sort();
+                parts
+            };
+            assert_eq!(sorted(&taken), sorted(&wanted), "metadata: {owns_metadata}");
+        }
+    }
+
+    fn topics_named(name: &str) -> u32 {
+        u32::from(name.as_bytes()[0] - b'a')
     }
 }

@@ -27,7 +27,8 @@ use ringlog_machines::Effects;
 /// What a turn found.
 struct Turn {
     moved: bool,
-    /// More blocks, partitions of deleted topics, or reads that came back wait for the next step.
+    /// More blocks, partitions of deleted topics, reads that came back, or a checkpoint that is
+    /// being taken wait for the next step.
     more: bool,
     in_flight: usize,
     /// When the log wants the next turn though nothing happens.
@@ -103,12 +104,13 @@ impl Driver {
                 false
             });
             let blocks_left = core.log.submit_step();
+            let log_waits = core.log.has_arrived() || core.log.takes_checkpoint();
             let in_flight = core.log.blocks_in_flight();
             let deadline = core.log.next_deadline();
             (
                 Turn {
                     moved,
-                    more: orphans_left || blocks_left || core.log.has_arrived(),
+                    more: orphans_left || blocks_left || log_waits,
                     in_flight,
                     deadline,
                 },

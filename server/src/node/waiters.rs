@@ -5,10 +5,10 @@
 //! builds, [`super::core::CoreHandle::durable`] checks it again against the log).
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
-use ringlog_types::{PartitionId, Sequence};
+use ringlog_types::{NumberMap, PartitionId, Sequence};
 
 /// A wake-up for one task of this thread: raised any number of times, taken once.
 #[derive(Debug, Default)]
@@ -93,8 +93,8 @@ pub struct Waiters {
     reads: Ordered,
     moved: Vec<Waker>,
     next_progress: u64,
-    progress: HashMap<ProgressKey, ProgressWaiter>,
-    by_partition: HashMap<PartitionId, Vec<ProgressKey>>,
+    progress: NumberMap<ProgressKey, ProgressWaiter>,
+    by_partition: NumberMap<PartitionId, Vec<ProgressKey>>,
 }
 
 impl Waiters {

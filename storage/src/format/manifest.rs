@@ -4,15 +4,14 @@
 //! ```text
 //! version u16
 //! anchor: sequence u64, segment u64, end position u64, checksum u64
+//! dropped u32 × { partition u64, counted u64 }
+//! runs u32 × { number u64, rows u64, pages u32, root u32 }
 //! partitions u32 × { partition u64, start u64, end u64,
 //!                    counted u64, covered rows u64, covered bytes u64,
 //!                    damage u32 × { first u64, end u64 } }
-//! dropped u32 × { partition u64, counted u64 }
 //! segments u32 × { segment u64, data end u64, first sequence u64, last sequence u64,
-//!                  run u64, live rows u64, live bytes u64,
-//!                  ranges u32 × { partition u64, first u64, end u64, bytes u64, max timestamp i64 },
-//!                  moved u32 × { partition u64 } }
-//! runs u32 × { number u64, rows u64, pages u32, root u32 }
+//!                  run u64, live rows u64, live bytes u64, moved u32 × { partition u64 },
+//!                  ranges u32 × { partition u64, first u64, end u64, bytes u64, max timestamp i64 } }
 //! foreign u32 × { row of the table of segments u32, log u32, segment there u64 }
 //! machine state: the rest
 //! ```
@@ -140,19 +139,64 @@ pub struct Manifest {
     pub runs: Vec<RunInfo>,
 }
 
-impl Manifest {
-    /// Appends the manifest and the machines' state.
-    pub fn encode(&self, machine_state: &[u8], out: &mut Vec<u8>) {
-        fn count(out: &mut Vec<u8>, length: usize) {
-            let length = u32::try_from(length).expect("the memory limit keeps tables below 2^32");
-            out.extend(length.to_le_bytes());
+impl PartitionRow {
+    /// Appends it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let fields = [
+            self.partition.0,
+            self.start.0,
+            self.end.0,
+            self.counted.0,
+            self.covered.rows,
+            self.covered.bytes,
+        ];
+        out.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
+        put_count(out, self.damage.len());
+        for (first, end) in &self.damage {
+            out.extend(first.0.to_le_bytes());
+            out.extend(end.0.to_le_bytes());
         }
-        let foreign: Vec<(u32, Origin)> = (0..)
-            .zip(&self.segments)
-            .filter_map(|(number, row)| Some((number, row.origin?)))
-            .collect();
+    }
+}
+
+impl RangeRow {
+    /// Appends it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let fields = [self.partition.0, self.first.0, self.end.0, self.bytes];
+        out.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
+        out.extend(self.max_timestamp.to_le_bytes());
+    }
+}
+
+impl SegmentRow {
+    /// Appends what stands in front of its ranges and their count.
+    pub fn encode_head(&self, out: &mut Vec<u8>) {
+        let fields = [
+            self.segment,
+            self.data_end,
+            self.first_sequence.0,
+            self.last_sequence.0,
+            self.run,
+            self.live.rows,
+            self.live.bytes,
+        ];
+        out.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
+        put_count(out, self.moved.len());
+        for partition in &self.moved {
+            out.extend(partition.0.to_le_bytes());
+        }
+    }
+}
+
+impl Manifest {
+    /// Appends what stands in front of the partitions.
+    pub fn encode_head(
+        anchor: &Anchor,
+        dropped: &[DroppedRow],
+        runs: &[RunInfo],
+        out: &mut Vec<u8>,
+    ) {
         out.extend(FORMAT_VERSION.to_le_bytes());
-        let anchor = &self.anchor;
         let point = [
             anchor.sequence.0,
             anchor.segment,
@@ -160,64 +204,50 @@ impl Manifest {
             anchor.checksum,
         ];
         out.extend(point.iter().flat_map(|field| field.to_le_bytes()));
-        count(out, self.partitions.len());
-        for row in &self.partitions {
-            let fields = [
-                row.partition.0,
-                row.start.0,
-                row.end.0,
-                row.counted.0,
-                row.covered.rows,
-                row.covered.bytes,
-            ];
-            out.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
-            count(out, row.damage.len());
-            for (first, end) in &row.damage {
-                out.extend(first.0.to_le_bytes());
-                out.extend(end.0.to_le_bytes());
-            }
-        }
-        count(out, self.dropped.len());
-        for row in &self.dropped {
+        put_count(out, dropped.len());
+        for row in dropped {
             out.extend(row.partition.0.to_le_bytes());
             out.extend(row.counted.0.to_le_bytes());
         }
-        count(out, self.segments.len());
-        for row in &self.segments {
-            let fields = [
-                row.segment,
-                row.data_end,
-                row.first_sequence.0,
-                row.last_sequence.0,
-                row.run,
-                row.live.rows,
-                row.live.bytes,
-            ];
-            out.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
-            count(out, row.ranges.len());
-            for range in &row.ranges {
-                let fields = [range.partition.0, range.first.0, range.end.0, range.bytes];
-                out.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
-                out.extend(range.max_timestamp.to_le_bytes());
-            }
-            count(out, row.moved.len());
-            for partition in &row.moved {
-                out.extend(partition.0.to_le_bytes());
-            }
-        }
-        count(out, self.runs.len());
-        for run in &self.runs {
+        put_count(out, runs.len());
+        for run in runs {
             out.extend(run.number.to_le_bytes());
             out.extend(run.rows.to_le_bytes());
             out.extend(run.pages.to_le_bytes());
             out.extend(run.root.to_le_bytes());
         }
-        count(out, foreign.len());
+    }
+
+    /// Appends what stands behind the segments: which rows of them are other logs'.
+    pub fn encode_foreign(foreign: &[(u32, Origin)], out: &mut Vec<u8>) {
+        put_count(out, foreign.len());
         for (number, origin) in foreign {
             out.extend(number.to_le_bytes());
             out.extend(origin.log.0.to_le_bytes());
             out.extend(origin.segment.to_le_bytes());
         }
+    }
+
+    /// Appends the manifest and the machines' state.
+    pub fn encode(&self, machine_state: &[u8], out: &mut Vec<u8>) {
+        let foreign: Vec<(u32, Origin)> = (0..)
+            .zip(&self.segments)
+            .filter_map(|(number, row)| Some((number, row.origin?)))
+            .collect();
+        Manifest::encode_head(&self.anchor, &self.dropped, &self.runs, out);
+        put_count(out, self.partitions.len());
+        for row in &self.partitions {
+            row.encode(out);
+        }
+        put_count(out, self.segments.len());
+        for row in &self.segments {
+            row.encode_head(out);
+            put_count(out, row.ranges.len());
+            for range in &row.ranges {
+                range.encode(out);
+            }
+        }
+        Manifest::encode_foreign(&foreign, out);
         out.extend(machine_state);
     }
 
@@ -236,6 +266,22 @@ impl Manifest {
             end_position: reader.u64()?,
             checksum: reader.u64()?,
         };
+        let mut dropped = Vec::new();
+        for _ in 0..if has_runs { reader.count(16)? } else { 0 } {
+            dropped.push(DroppedRow {
+                partition: PartitionId(reader.u64()?),
+                counted: offset(&mut reader)?,
+            });
+        }
+        let mut runs = Vec::new();
+        for _ in 0..if has_runs { reader.count(24)? } else { 0 } {
+            runs.push(RunInfo {
+                number: reader.u64()?,
+                rows: reader.u64()?,
+                pages: reader.u32()?,
+                root: reader.u32()?,
+            });
+        }
         let mut partitions = Vec::new();
         for _ in 0..reader.count(if has_runs { 52 } else { 28 })? {
             let partition = PartitionId(reader.u64()?);
@@ -258,13 +304,6 @@ impl Manifest {
                 damage,
             });
         }
-        let mut dropped = Vec::new();
-        for _ in 0..if has_runs { reader.count(16)? } else { 0 } {
-            dropped.push(DroppedRow {
-                partition: PartitionId(reader.u64()?),
-                counted: offset(&mut reader)?,
-            });
-        }
         let mut segments = Vec::new();
         for _ in 0..reader.count(if has_runs { 64 } else { 36 })? {
             let (segment, data_end) = (reader.u64()?, reader.u64()?);
@@ -274,6 +313,10 @@ impl Manifest {
             if has_runs {
                 run = reader.u64()?;
                 live = counts(&mut reader)?;
+            }
+            let mut moved = Vec::new();
+            for _ in 0..if has_runs { reader.count(8)? } else { 0 } {
+                moved.push(PartitionId(reader.u64()?));
             }
             let mut ranges = Vec::new();
             for _ in 0..reader.count(40)? {
@@ -285,10 +328,6 @@ impl Manifest {
                     max_timestamp: reader.i64()?,
                 });
             }
-            let mut moved = Vec::new();
-            for _ in 0..if has_runs { reader.count(8)? } else { 0 } {
-                moved.push(PartitionId(reader.u64()?));
-            }
             segments.push(SegmentRow {
                 segment,
                 origin: None,
@@ -299,15 +338,6 @@ impl Manifest {
                 live,
                 ranges,
                 moved,
-            });
-        }
-        let mut runs = Vec::new();
-        for _ in 0..if has_runs { reader.count(24)? } else { 0 } {
-            runs.push(RunInfo {
-                number: reader.u64()?,
-                rows: reader.u64()?,
-                pages: reader.u32()?,
-                root: reader.u32()?,
             });
         }
         for _ in 0..if has_runs { reader.count(16)? } else { 0 } {
@@ -341,6 +371,12 @@ fn counts(reader: &mut Reader<'_>) -> Result<Counts, FormatError> {
         rows: reader.u64()?,
         bytes: reader.u64()?,
     })
+}
+
+/// Appends how many rows follow.
+pub fn put_count(out: &mut Vec<u8>, rows: usize) {
+    let rows = u32::try_from(rows).expect("the memory limit keeps tables below 2^32");
+    out.extend(rows.to_le_bytes());
 }
 
 fn offset(reader: &mut Reader<'_>) -> Result<Offset, FormatError> {

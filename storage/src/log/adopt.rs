@@ -223,7 +223,7 @@ impl<I: Io> Log<I> {
     fn segment_is_missing(&mut self, row: &SegmentRow, report: &mut RecoveryReport) {
         // The end of this log is in none of another's.
         report.segments_missing += usize::from(row.origin.is_none());
-        let mut offsets = Vec::new();
+        let (mut offsets, mut lost) = (Vec::new(), Vec::new());
         for range in &row.ranges {
             let state = self.partitions.entry(range.partition).or_default();
             state.segments.retain(|(_, id)| *id != row.segment);
@@ -231,11 +231,13 @@ impl<I: Io> Log<I> {
             if first < range.end {
                 state.add_damage(first, range.end);
                 offsets.push((range.partition, first.0, range.end.0));
+                lost.push((range.partition, first, range.end));
             }
         }
         if offsets.is_empty() {
             return;
         }
+        self.note_missing(row.segment, lost);
         report.damage.push(Damage {
             segment: row.segment,
             position: 0,

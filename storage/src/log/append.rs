@@ -139,7 +139,7 @@ impl<I: Io> Log<I> {
         self.largest_block(1) - BlockHeader::BYTES - EntryHeader::BYTES
     }
 
-    fn largest_block(&self, entries: usize) -> usize {
+    pub(super) fn largest_block(&self, entries: usize) -> usize {
         self.segments.largest_block(entries).min(MAX_BLOCK_BYTES)
     }
 

@@ -149,6 +149,7 @@ impl<I: Io> Log<I> {
 
     fn index_records(&mut self, block: &Block, header: &EntryHeader, lost: bool) {
         let meta = header.meta;
+        self.keep_range(block.segment, meta.partition);
         let state = self.partitions.entry(meta.partition).or_default();
         if meta.base_offset > state.end {
             // Offsets are dense: what is missing was in a block that is damaged.
@@ -203,6 +204,7 @@ impl<I: Io> Log<I> {
     }
 
     fn move_start(&mut self, meta: &EntryMeta) {
+        self.keep_ranges(meta.partition);
         let state = self.partitions.entry(meta.partition).or_default();
         state.start = state.start.max(meta.base_offset);
         state.end = state.end.max(state.start);
@@ -231,6 +233,7 @@ impl<I: Io> Log<I> {
     }
 
     fn drop_partition(&mut self, meta: &EntryMeta) {
+        self.keep_ranges(meta.partition);
         let Some(state) = self.partitions.remove(&meta.partition) else {
             return;
         };
@@ -248,6 +251,9 @@ impl<I: Io> Log<I> {
     /// Segments without live entries become free files, once a durable checkpoint covers the
     /// state in them.
     pub(super) fn release_dead_segments(&mut self) {
+        if self.holds_segments() {
+            return; // At the end of the checkpoint's walk over them.
+        }
         let anchor = self.checkpoint_anchor;
         let applied = self.anchor.sequence;
         let anchor_segment = self.checkpoint_anchor_segment;

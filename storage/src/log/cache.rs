@@ -2,10 +2,10 @@
 //! Two budgets, so that a reader of old data cannot push out the tail. First in, first out:
 //! readers go forward.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
-use ringlog_types::PartitionId;
+use ringlog_types::{NumberMap, PartitionId};
 
 use super::block::Block;
 
@@ -22,7 +22,7 @@ struct Side {
 /// The cache of one log.
 #[derive(Debug)]
 pub(super) struct Cache {
-    blocks: HashMap<Key, Rc<Block>>,
+    blocks: NumberMap<Key, Rc<Block>>,
     tail: Side,
     cold: Side,
 }
@@ -35,7 +35,7 @@ impl Cache {
             budget_bytes,
         };
         Cache {
-            blocks: HashMap::new(),
+            blocks: NumberMap::default(),
             tail: side(tail_bytes),
             cold: side(cold_bytes),
         }
@@ -63,7 +63,7 @@ impl Cache {
     }
 
     fn keep(
-        blocks: &mut HashMap<Key, Rc<Block>>,
+        blocks: &mut NumberMap<Key, Rc<Block>>,
         side: &mut Side,
         partition: PartitionId,
         block: Rc<Block>,
@@ -80,7 +80,7 @@ impl Cache {
         }
     }
 
-    fn evict_from(blocks: &mut HashMap<Key, Rc<Block>>, side: &mut Side) -> bool {
+    fn evict_from(blocks: &mut NumberMap<Key, Rc<Block>>, side: &mut Side) -> bool {
         let Some((key, bytes)) = side.order.pop_front() else {
             return false;
         };

@@ -1,5 +1,5 @@
 //! Checkpoints: the state of everything as of the last applied block, written as one atomic
-//! group of entries among all others.
+//! group of entries among all others. `taking` has how it is taken.
 //!
 //! When its last block is durable it is the newest checkpoint: segments before its anchor
 //! hold no state that is needed, and those without live records are let go. The pointer to it
@@ -7,120 +7,41 @@
 
 use std::rc::Rc;
 
-use ringlog_types::{Offset, PartitionId};
-
 use super::block::Block;
-use super::pending::PendingCheckpoint;
-use super::urgency::Urgency;
-use super::{EntryKind, EntryMeta, Log, Machine};
-use crate::format::manifest::{DroppedRow, Manifest, PartitionRow, RangeRow, SegmentRow};
+use super::segment_rows::{head, is_named};
+use super::{Log, Machine};
+use crate::format::manifest::{Manifest, PartitionRow, SegmentRow};
 use crate::format::segment_header::CheckpointPointer;
 use crate::io::Io;
 
-/// Bytes of a checkpoint in one entry.
-const PART_BYTES: usize = 512 << 10;
-
 impl<I: Io> Log<I> {
-    /// Appends a checkpoint of the committed state, unless one is under way.
+    /// Begins a checkpoint of the committed state, unless one is under way or has to wait.
     pub(super) fn start_checkpoint(&mut self, machine: &mut dyn Machine) {
         if self.is_closing {
             self.finish_switch();
         }
-        let begun = self.pending_checkpoint.is_some() || !self.open_group.is_empty();
-        if begun || self.is_switching() {
+        let is_under_way = self.taking.is_some() || self.pending_checkpoint.is_some();
+        let waits = self.replaces_segments() || self.is_switching();
+        if is_under_way || !self.open_group.is_empty() || waits {
             return;
         }
         self.bytes_since_checkpoint = 0;
-        let mut bytes = Vec::new();
-        self.manifest().encode(&machine.checkpoint(), &mut bytes);
-        let parts: Vec<&[u8]> = bytes.chunks(PART_BYTES).collect();
-        let count = u32::try_from(parts.len()).expect("a checkpoint is far below 2 PiB");
-        let meta = |number: u64| EntryMeta {
-            partition: PartitionId::NONE,
-            kind: EntryKind::Checkpoint,
-            machine: 0,
-            base_offset: Offset(number),
-            count,
-            max_timestamp: -1,
-        };
-        let entries: Vec<(EntryMeta, &[u8])> = (0..)
-            .zip(&parts)
-            .map(|(number, part)| (meta(number), *part))
-            .collect();
-        match self.add_group(&entries, Urgency::Durable) {
-            Ok(last_sequence) => {
-                self.pending_checkpoint = Some(PendingCheckpoint {
-                    first: None,
-                    last_sequence,
-                    parts_left: parts.len(),
-                    anchor_segment: self.anchor.segment,
-                    runs: self.runs.live.keys().copied().collect(),
-                    anchor: self.anchor.sequence,
-                });
-            }
-            Err(error) => {
-                // The older checkpoint stays in force; the next trigger tries again.
-                tracing::warn!(log = %self.id, %error, bytes = bytes.len(), "no checkpoint");
-            }
-        }
+        self.begin_taking(machine);
     }
 
-    fn dropped_rows(&self) -> Vec<DroppedRow> {
-        let dropped = self.runs.dropped.iter();
-        let row = |(partition, counted): (&PartitionId, &Offset)| DroppedRow {
-            partition: *partition,
-            counted: *counted,
-        };
-        dropped.map(row).collect()
-    }
-
+    /// What a checkpoint would say now.
     pub(super) fn manifest(&self) -> Manifest {
-        let mut partitions: Vec<PartitionRow> = self
-            .partitions
-            .iter()
-            .map(|(partition, state)| PartitionRow {
-                partition: *partition,
-                start: state.start,
-                end: state.end,
-                counted: state.counted,
-                covered: state.covered,
-                damage: state.damage.clone(),
-            })
-            .collect();
+        let rows = self.partitions.iter();
+        let rows = rows.map(|(partition, state)| state.row(*partition));
+        let mut partitions: Vec<PartitionRow> = rows.collect();
         partitions.sort_by_key(|row| row.partition);
         let live = self.segments.live.iter();
-        let live = live.filter(|(id, segment)| segment.is_cold || **id <= self.anchor.segment);
+        let live = live.filter(|(id, segment)| is_named(&self.anchor, **id, segment));
         let segments = live.map(|(id, segment)| {
-            let last = *id == self.anchor.segment;
+            let ranges = segment.index.partitions.iter();
             SegmentRow {
-                segment: *id,
-                origin: segment.origin,
-                data_end: if last {
-                    self.anchor.end_position
-                } else {
-                    segment.position
-                },
-                first_sequence: segment.first_sequence,
-                last_sequence: if last {
-                    self.anchor.sequence
-                } else {
-                    segment.last_sequence
-                },
-                run: segment.index.covered.map_or(0, |covered| covered.run),
-                live: segment.index.covered.map(|c| c.live).unwrap_or_default(),
-                ranges: segment
-                    .index
-                    .partitions
-                    .iter()
-                    .map(|(partition, range)| RangeRow {
-                        partition: *partition,
-                        first: range.first,
-                        end: range.end,
-                        bytes: range.bytes,
-                        max_timestamp: range.max_timestamp,
-                    })
-                    .collect(),
-                moved: segment.index.moved.iter().copied().collect(),
+                ranges: ranges.map(|(at, range)| range.row(*at)).collect(),
+                ..head(&self.anchor, *id, segment)
             }
         });
         Manifest {

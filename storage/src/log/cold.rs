@@ -95,8 +95,7 @@ impl<I: Io> Log<I> {
         let mut window: Option<Window> = None;
         for block in wanted.chunk_by(|a, b| (a.segment, a.position) == (b.segment, b.position)) {
             let first = block[0];
-            let payload_bytes: u64 = block.iter().map(|one| one.payload_bytes).sum();
-            if self.cold_reads.is_piecewise(&first, payload_bytes) {
+            if self.cold_reads.is_piecewise(block) {
                 for one in block {
                     if self.is_on_its_way(one) {
                         continue;

@@ -230,6 +230,7 @@ impl<I: Io> Log<I> {
             if self.bytes_since_checkpoint >= self.config.checkpoint_bytes {
                 self.start_checkpoint(machine);
             }
+            self.checkpoint_step(machine);
             self.seal_full_segments();
             self.mark_when_idle();
             self.runs_step();
@@ -385,7 +386,8 @@ impl<I: Io> Log<I> {
         let runs = self.runs_wait_for_a_step().then_some(Duration::ZERO);
         let clean = self.clean_deadline();
         let scrub = self.scrub_deadline(now);
-        [mark, retry, flush, runs, clean, scrub]
+        let checkpoint = self.checkpoint_deadline();
+        [mark, retry, flush, runs, clean, scrub, checkpoint]
             .into_iter()
             .flatten()
             .min()

@@ -36,6 +36,8 @@ pub struct LogConfig {
     pub flush_after: Duration,
     /// A checkpoint is written after this many bytes of blocks.
     pub checkpoint_bytes: u64,
+    /// Rows of a checkpoint (partitions, ranges of segments, state of machines) taken in one step.
+    pub checkpoint_step_rows: usize,
     /// Blocks kept in memory for readers at the tail.
     pub cache_bytes: usize,
     /// Blocks kept in memory for readers of older data.
@@ -85,6 +87,7 @@ impl Default for LogConfig {
             flush: FlushMethod::DsyncEachWrite,
             flush_after: Duration::from_millis(5),
             checkpoint_bytes: 256 << 20,
+            checkpoint_step_rows: 256,
             cache_bytes: 24 << 20,
             cold_cache_bytes: 32 << 20,
             read_ahead_bytes: 1 << 20,

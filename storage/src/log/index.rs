@@ -3,12 +3,12 @@
 //! Recent segments keep a row for each block and partition; older ones only what a partition
 //! spans, and their footers are read again when somebody asks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringlog_types::{Offset, PartitionId, Sequence};
 
 use crate::format::footer::{self, BlockRef};
-use crate::format::manifest::Counts;
+use crate::format::manifest::{Counts, PartitionRow, RangeRow};
 
 /// The records of one partition in one segment.
 #[derive(Clone, Debug)]
@@ -19,6 +19,19 @@ pub(super) struct SegmentRange {
     pub max_timestamp: i64,
     /// One for each block, in offset order. Empty when not resident.
     pub blocks: Vec<BlockRef>,
+}
+
+impl SegmentRange {
+    /// What a checkpoint says of it.
+    pub fn row(&self, partition: PartitionId) -> RangeRow {
+        RangeRow {
+            partition,
+            first: self.first,
+            end: self.end,
+            bytes: self.bytes,
+            max_timestamp: self.max_timestamp,
+        }
+    }
 }
 
 /// A sealed segment whose rows are in a run on disk.
@@ -225,6 +238,18 @@ pub(super) struct PartitionState {
 }
 
 impl PartitionState {
+    /// What a checkpoint says of it.
+    pub fn row(&self, partition: PartitionId) -> PartitionRow {
+        PartitionRow {
+            partition,
+            start: self.start,
+            end: self.end,
+            counted: self.counted,
+            covered: self.covered,
+            damage: self.damage.clone(),
+        }
+    }
+
     /// The damage at or after `offset` that begins soonest.
     pub fn damage_from(&self, offset: Offset) -> Option<(Offset, Offset)> {
         let found = self.damage.iter().find(|(_, end)| *end > offset);
@@ -258,9 +283,6 @@ impl PartitionState {
         self.damage = left.collect();
     }
 }
-
-/// All partitions of a log.
-pub(super) type Partitions = HashMap<PartitionId, PartitionState>;
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,7 @@ use super::survey::{Found, place};
 use super::walk::{Walk, read_pieces};
 use super::{EntryKind, EntryMeta, Log, Machine};
 use crate::format::footer::{self, BlockRef};
+use crate::format::trailer::Trailer;
 use crate::io::Io;
 
 /// Footers are far shorter: a row is 48 bytes, and the block it stands for at least a unit.
@@ -20,6 +21,10 @@ const FOOTER_BYTES: u64 = 16 << 20;
 impl<I: Io> Log<I> {
     /// What can be told of the records that stood in a segment from `from` to before `to`, but for
     /// what begins at positions where blocks stand. In offset order.
+    ///
+    /// The segment's data reaches as far as what tells it: a start that died before its first
+    /// checkpoint must not have sealed the segment over it, or the next one would give offsets
+    /// again that this one named as lost.
     ///
     /// # Errors
     /// The device's own.
@@ -31,11 +36,31 @@ impl<I: Io> Log<I> {
         standing: &BTreeSet<u64>,
     ) -> std::io::Result<Vec<EntryMeta>> {
         let mut walk = Walk::new(segment, file.file, file.file_bytes, &file.key, self.unit);
-        let mut metas = walk.salvage_at(&mut self.submitter.io, from)?;
-        metas.extend(self.footer_metas(file, (from, to), standing)?);
+        let mut metas = Vec::new();
+        if let Some((salvaged, end)) = walk.salvage_at(&mut self.submitter.io, from)? {
+            metas.extend(salvaged);
+            self.keep_to(segment, file, end);
+        }
+        if let Some((trailer, rows)) = self.footer_metas(file, (from, to), standing)? {
+            metas.extend(rows);
+            if to >= trailer.data_end {
+                self.keep_to(segment, file, trailer.data_end);
+            }
+        }
         metas.retain(|meta| meta.kind == EntryKind::Records);
         metas.sort_by_key(|meta| (meta.partition, meta.base_offset));
         Ok(metas)
+    }
+
+    /// The data of a segment in replay reaches to `end` at least.
+    fn keep_to(&mut self, segment: u64, file: &Found, end: u64) {
+        if !self.segments.live.contains_key(&segment) {
+            let new = self.segment_of(file);
+            self.segments.live.insert(segment, new);
+        }
+        if let Some(segment) = self.segments.live.get_mut(&segment) {
+            segment.position = segment.position.max(end);
+        }
     }
 
     /// Blocks of the log are lost whole. What was in them is named when it is known what became
@@ -77,39 +102,41 @@ impl<I: Io> Log<I> {
         });
     }
 
-    /// What a sealed segment's footer says of the blocks in a stretch of it.
+    /// What a sealed segment's footer says of the blocks in a stretch of it; `None`: it has none
+    /// that can be read.
     fn footer_metas(
         &mut self,
         file: &Found,
         (from, to): (u64, u64),
         standing: &BTreeSet<u64>,
-    ) -> std::io::Result<Vec<EntryMeta>> {
-        let Some(trailer) = &file.trailer else {
-            return Ok(Vec::new());
+    ) -> std::io::Result<Option<(Trailer, Vec<EntryMeta>)>> {
+        let Some(trailer) = file.trailer else {
+            return Ok(None);
         };
-        let place = place(trailer);
+        let place = place(&trailer);
         let length = (place.bytes as usize).next_multiple_of(self.unit);
         let piece = (file.file, place.position, length.max(self.unit));
         let read = read_pieces(&mut self.submitter.io, &[piece])?.remove(0);
         let bytes = read.get(..place.bytes as usize);
         let proven = bytes.filter(|bytes| file.key.checksum(bytes) == place.checksum);
-        let rows = proven.and_then(|bytes| footer::decode_rows(bytes).ok());
+        let Some(rows) = proven.and_then(|bytes| footer::decode_rows(bytes).ok()) else {
+            return Ok(None);
+        };
         let unit = self.unit as u64;
-        let lost = rows.unwrap_or_default().into_iter().filter(|(_, row)| {
+        let lost = rows.into_iter().filter(|(_, row)| {
             let position = u64::from(row.position_units) * unit;
             from <= position && position < to && !standing.contains(&position)
         });
-        Ok(lost
-            .map(|(partition, row)| EntryMeta {
-                partition,
-                kind: EntryKind::Records,
-                machine: 0,
-                base_offset: row.first,
-                // A block has far fewer records than 2^32.
-                count: u32::try_from(row.end.0 - row.first.0).unwrap_or(u32::MAX),
-                max_timestamp: row.max_timestamp,
-            })
-            .collect())
+        let metas = lost.map(|(partition, row)| EntryMeta {
+            partition,
+            kind: EntryKind::Records,
+            machine: 0,
+            base_offset: row.first,
+            // A block has far fewer records than 2^32.
+            count: u32::try_from(row.end.0 - row.first.0).unwrap_or(u32::MAX),
+            max_timestamp: row.max_timestamp,
+        });
+        Ok(Some((trailer, metas.collect())))
     }
 
     /// Whether a segment that is shorter than its header says ends as a seal leaves it, but for

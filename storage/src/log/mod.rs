@@ -15,7 +15,7 @@
 //! | `seal` | footers, trailers, closing |
 //! | `retention` | where a partition starts by its limits |
 //! | `clean` | rewriting old segments |
-//! | `checkpoint` | writing the state of everything |
+//! | `checkpoint`, `taking`, `partitions`, `segment_rows` | writing the state of everything, a step at a time |
 //! | `import` | a log's partitions given to other logs, and taken in |
 //! | `recovery`, `found`, `survey`, `adopt`, `replay`, `lost`, `reopen`, `walk`, `report` | coming back |
 //!
@@ -40,10 +40,12 @@ mod frame;
 mod import;
 mod index;
 mod lost;
+mod partitions;
 mod pending;
 mod piece;
 mod read;
 mod recovery;
+mod removed;
 mod reopen;
 mod replay;
 mod report;
@@ -54,9 +56,11 @@ mod scrub;
 mod scrub_state;
 mod seal;
 mod seeded_bug;
+mod segment_rows;
 mod segments;
 mod stats;
 mod survey;
+mod taking;
 mod under_way;
 mod urgency;
 mod walk;
@@ -67,6 +71,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
+use ringlog_types::snapshot::Pieces;
 use ringlog_types::{LogId, Offset, PartitionId, Sequence};
 
 use crate::buffer::{Buf, Pool};
@@ -117,6 +122,31 @@ pub trait Machine {
 
     /// All committed state, so that [`Machine::restore`] continues where this is.
     fn checkpoint(&self) -> Vec<u8>;
+
+    /// Begins a checkpoint of the state as it is now: what [`Machine::checkpoint`] would give.
+    /// Either writes it whole, which is what a machine of little state does; or some of it, and
+    /// [`Machine::checkpoint_step`] the rest, though entries are applied meanwhile. A step of a
+    /// core may take no longer than 500 µs. Another begin forgets the one before.
+    fn begin_checkpoint(&mut self, out: &mut Pieces) -> Taken {
+        out.add(|out| out.extend(self.checkpoint()));
+        Taken::Whole
+    }
+
+    /// Writes about `rows` further rows of the checkpoint that was begun. Not called once it was
+    /// taken whole.
+    fn checkpoint_step(&mut self, rows: usize, out: &mut Pieces) -> Taken {
+        let _ = (rows, out);
+        Taken::Whole
+    }
+}
+
+/// How far a machine's checkpoint was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// To its end.
+    Whole,
+    /// There is more.
+    More,
 }
 
 /// Why an append was not taken.
@@ -208,12 +238,13 @@ pub struct Log<I: Io> {
     gaps: Vec<report::Gap>,
     lost_entries: Vec<Damage>,
     lost_blocks: Vec<Damage>,
-    partitions: index::Partitions,
+    partitions: partitions::Partitions,
     resident_rows: usize,
     cache: cache::Cache,
     checkpoint: Option<CheckpointPointer>,
     checkpoint_anchor_segment: u64,
     checkpoint_anchor: Sequence,
+    taking: Option<Box<taking::Taking>>,
     pending_checkpoint: Option<pending::PendingCheckpoint>,
     bytes_since_checkpoint: u64,
     cleaner: clean::cleaner::Cleaner,
@@ -227,6 +258,7 @@ pub struct Log<I: Io> {
     footers: VecDeque<(u64, Rc<index::Footer>)>,
     runs: runs::state::Runs,
     read_failures: HashMap<(u64, u64), String>,
+    removed: removed::Removed,
     scrub: scrub_state::Scrub,
 }
 
@@ -268,13 +300,14 @@ impl<I: Io> Log<I> {
             gaps: Vec::new(),
             lost_entries: Vec::new(),
             lost_blocks: Vec::new(),
-            partitions: HashMap::new(),
+            partitions: partitions::Partitions::default(),
             resident_rows: 0,
             cache: cache::Cache::new(config.cache_bytes, config.cold_cache_bytes),
             checkpoint: None,
             checkpoint_anchor_segment: 0,
             checkpoint_anchor: Sequence::NONE,
             cleaner: clean::cleaner::Cleaner::new(config.clean_bytes_per_second, now),
+            taking: None,
             pending_checkpoint: None,
             bytes_since_checkpoint: 0,
             reads_done: 1,
@@ -284,6 +317,7 @@ impl<I: Io> Log<I> {
             footers: VecDeque::new(),
             runs: runs::state::Runs::new(&config, unit),
             read_failures: HashMap::new(),
+            removed: removed::Removed::default(),
             scrub: scrub_state::Scrub::default(),
             config,
         }

@@ -81,7 +81,7 @@ impl<I: Io> Log<I> {
         }
         let mut batches = Vec::new();
         let mut ahead = Vec::new();
-        let (mut at, mut bytes) = (offset, 0);
+        let (mut at, mut bytes) = (self.removed.behind(partition, offset).min(end), 0);
         while at < end {
             if self.is_damaged(partition, at, at.plus(1)) {
                 if batches.is_empty() {
@@ -104,6 +104,10 @@ impl<I: Io> Log<I> {
                     }
                     break;
                 }
+                if batches.is_empty() {
+                    // What the reader went over is not needed in memory again.
+                    self.removed.note(partition, offset, at);
+                }
                 let more_bytes = max_bytes.saturating_sub(bytes);
                 let behind = is_covered.then(|| {
                     let behind = ahead.iter().map(|row| row.block);
@@ -125,6 +129,14 @@ impl<I: Io> Log<I> {
                 let meta = entry.meta;
                 if meta.end_offset() <= at {
                     continue;
+                }
+                if meta.base_offset > at {
+                    // No entry accounts for what lies between: it was in a block that is lost.
+                    self.name_gap(partition, at, meta.base_offset, segment, position);
+                    if batches.is_empty() {
+                        return self.damaged(partition, at);
+                    }
+                    return Read::Batches(batches);
                 }
                 if self.is_damaged(partition, meta.base_offset, meta.end_offset()) {
                     if batches.is_empty() {
@@ -153,6 +165,25 @@ impl<I: Io> Log<I> {
             }
         }
         Read::Batches(batches)
+    }
+
+    /// Offsets that a segment spans, and of which no entry says what became of them.
+    fn name_gap(
+        &mut self,
+        partition: PartitionId,
+        first: Offset,
+        end: Offset,
+        segment: u64,
+        position: u64,
+    ) {
+        tracing::error!(
+            log = %self.id, %partition, %first, %end, segment, position,
+            "damaged offsets (end exclusive)"
+        );
+        if let Some(state) = self.partitions.get_mut(&partition) {
+            state.add_damage(first, end);
+            self.stats.damaged_ranges += 1;
+        }
     }
 
     fn is_damaged(&self, partition: PartitionId, first: Offset, end: Offset) -> bool {
@@ -300,9 +331,14 @@ impl<I: Io> Log<I> {
         let most = (room_bytes.max(ahead) as u64).min(self.config.cold_cache_bytes as u64 / 2);
         let mut payload_bytes = 0;
         let unit = self.unit as u64;
-        let mut add = |row: &BlockRef| {
-            payload_bytes += u64::from(row.payload_bytes);
-            wanted.push(Wanted::new(segment, partition, row, unit));
+        let mut add = |next: &BlockRef| {
+            if next.position_units < row.position_units {
+                // It went astray. What lies first is read first: ahead of the block that is
+                // needed it would take the budget, and push out what was read before.
+                return false;
+            }
+            payload_bytes += u64::from(next.payload_bytes);
+            wanted.push(Wanted::new(segment, partition, next, unit));
             payload_bytes < most
         };
         let index = &self.segments.live[&segment].index;

@@ -207,6 +207,7 @@ impl<I: Io> Log<I> {
 
     fn drain(&mut self, machine: &mut dyn Machine) -> Result<(), String> {
         loop {
+            let taking = self.taking.is_some();
             self.close_open();
             self.submit();
             self.poll(machine);
@@ -220,7 +221,10 @@ impl<I: Io> Log<I> {
                     Work::Footer(_) | Work::Trailer(_) | Work::Cut(_) | Work::Housekeeping(_)
                 )
             });
-            if !committing && !sealing {
+            if self.takes_checkpoint() || taking != self.taking.is_some() {
+                continue; // Its next step, or the block that it went into.
+            }
+            if !committing && !sealing && self.taking.is_none() {
                 return Ok(());
             }
             if self.segments.is_stuck() && self.in_flight.is_empty() && !sealing {

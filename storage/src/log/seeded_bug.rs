@@ -36,11 +36,13 @@ pub enum SeededBug {
     TrustHeaders,
     /// Segments that were cleaned are used again before the entry that replaces them is durable.
     CleanFreesEarly,
+    /// The entry that replaces segments is written although what it names is not flushed.
+    SwitchUnflushed,
 }
 
 impl SeededBug {
     /// All of them, by name.
-    pub const ALL: [(&'static str, SeededBug); 16] = [
+    pub const ALL: [(&'static str, SeededBug); 17] = [
         ("skip-flush", SeededBug::SkipFlush),
         ("ack-early", SeededBug::AckEarly),
         ("ack-out-of-order", SeededBug::AckOutOfOrder),
@@ -57,5 +59,6 @@ impl SeededBug {
         ("apply-broken-groups", SeededBug::ApplyBrokenGroups),
         ("trust-headers", SeededBug::TrustHeaders),
         ("clean-frees-early", SeededBug::CleanFreesEarly),
+        ("switch-unflushed", SeededBug::SwitchUnflushed),
     ];
 }

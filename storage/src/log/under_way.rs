@@ -3,19 +3,25 @@
 //! Invariant: what is under way is counted at the most it takes in the cache, so that within the
 //! budget nothing that was asked for pushes out something else that was.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use ringlog_types::PartitionId;
+use ringlog_types::{NumberSet, PartitionId};
 
 use super::wanted::Wanted;
 use super::work::Work;
 use crate::io::Completion;
 
 /// Blocks up to this length are read whole: three small reads cost more.
-const WHOLE_BYTES: u64 = 64 << 10;
+const WHOLE_BYTES: u64 = 32 << 10;
 
 /// A block is read in pieces when it holds this many times what is wanted of it.
 const SHARE: u64 = 8;
+
+/// Or this many times what few partitions want: then there are few reads.
+const SHARE_OF_FEW: u64 = 3;
+
+/// That many.
+const FEW_PARTITIONS: usize = 2;
 
 /// The most that the payloads of a piece, and what lies between them, may span: where they lie
 /// further apart the block is read whole.
@@ -28,9 +34,9 @@ pub(super) fn most_piece_bytes(wanted: &Wanted) -> u64 {
 pub(super) struct ColdReads {
     /// End by segment and start.
     ranges: BTreeMap<(u64, u64), u64>,
-    pieces: HashSet<(u64, u64, PartitionId)>,
+    pieces: NumberSet<(u64, u64, PartitionId)>,
     /// Blocks of which a piece could not be had: segments and positions.
-    whole: HashSet<(u64, u64)>,
+    whole: NumberSet<(u64, u64)>,
     /// Bytes of what is under way; of a piece, the most it may come to.
     pub bytes: u64,
     /// Came back, and is not looked at yet.
@@ -49,8 +55,16 @@ impl ColdReads {
         self.whole.insert((wanted.segment, wanted.position));
     }
 
-    pub fn is_piecewise(&self, first: &Wanted, payload_bytes: u64) -> bool {
-        let is_small = payload_bytes * SHARE <= first.block_bytes;
+    /// Whether a block is read in pieces: `block` is what is wanted of it, by partition.
+    pub fn is_piecewise(&self, block: &[Wanted]) -> bool {
+        let first = &block[0];
+        let payload_bytes: u64 = block.iter().map(|one| one.payload_bytes).sum();
+        let share = if block.len() <= FEW_PARTITIONS {
+            SHARE_OF_FEW
+        } else {
+            SHARE
+        };
+        let is_small = payload_bytes * share <= first.block_bytes;
         first.block_bytes > WHOLE_BYTES
             && is_small
             && !self.whole.contains(&(first.segment, first.position))

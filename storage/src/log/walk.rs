@@ -8,7 +8,7 @@ use crate::buffer::Buf;
 use crate::format::block::{self, BlockFault};
 use crate::format::block_header::BlockHeader;
 use crate::format::checksum::Key;
-use crate::format::entry_header::EntryMeta;
+use crate::format::entry_header::{EntryHeader, EntryMeta};
 use crate::io::{Completion, FileId, Io, Op, Token};
 
 const WINDOW_BYTES: u64 = 1 << 20;
@@ -161,8 +161,9 @@ impl<'a> Walk<'a> {
         Ok(decoded.map(|(block, damaged)| (block, header, damaged)))
     }
 
-    /// The entries of a block whose header fails its check, where its table can be proven. A
-    /// header that holds is another block's, which went astray: it says nothing of this one.
+    /// The entries of a block whose header fails its check, where its table can be proven, and
+    /// the position behind the table. A header that holds is another block's, which went astray:
+    /// it says nothing of this one.
     ///
     /// # Errors
     /// The device's own.
@@ -170,14 +171,21 @@ impl<'a> Walk<'a> {
         &mut self,
         io: &mut I,
         position: u64,
-    ) -> std::io::Result<Vec<EntryMeta>> {
+    ) -> std::io::Result<Option<(Vec<EntryMeta>, u64)>> {
         let head = self.bytes_at(io, position, self.unit as u64)?;
-        if BlockHeader::unproven(&head).is_none() || BlockHeader::decode(self.key, &head).is_ok() {
-            return Ok(Vec::new());
+        let Some(header) = BlockHeader::unproven(&head) else {
+            return Ok(None);
+        };
+        if BlockHeader::decode(self.key, &head).is_ok() {
+            return Ok(None);
         }
         let bytes = self.bytes_at(io, position, SALVAGE_BYTES)?;
-        let entries = block::salvage_table(self.key, &bytes).unwrap_or_default();
-        Ok(entries.iter().map(|entry| entry.meta).collect())
+        Ok(block::salvage_table(self.key, &bytes).map(|entries| {
+            let table_bytes = entries.len() * EntryHeader::BYTES;
+            let table_end = header.table_offset as usize + table_bytes;
+            let end = position + table_end.next_multiple_of(self.unit) as u64;
+            (entries.iter().map(|entry| entry.meta).collect(), end)
+        }))
     }
 
     /// Every block header from `position` on that is valid under this segment's key, whether

@@ -1,9 +1,7 @@
 //! What each operation in flight is for. The seam gives a token back; this room remembers
 //! what the token meant.
 
-use std::collections::HashMap;
-
-use ringlog_types::Sequence;
+use ringlog_types::{NumberMap, Sequence};
 
 use super::runs::state::RunWork;
 use super::wanted::{PieceRead, Wanted};
@@ -60,7 +58,7 @@ impl Work {
 #[derive(Debug)]
 pub(super) struct Submitter<I> {
     pub io: I,
-    works: HashMap<u64, Work>,
+    works: NumberMap<u64, Work>,
     next_token: u64,
     taken: Vec<Completion>,
 }
@@ -69,7 +67,7 @@ impl<I: Io> Submitter<I> {
     pub fn new(io: I) -> Submitter<I> {
         Submitter {
             io,
-            works: HashMap::new(),
+            works: NumberMap::default(),
             next_token: 0,
             taken: Vec::new(),
         }

@@ -14,6 +14,7 @@ use std::time::Instant;
 use clap::Parser;
 use ringlog_storage::io::sim::{Faults, Injection};
 use ringlog_storage::log::SeededBug;
+use ringlog_tests::sim::compaction::{Compacted, CompactionMistake, run_compaction};
 use ringlog_tests::sim::machines::{Lived, Mistake, run_machines};
 use ringlog_tests::sim::{Failure, Outcome, Settings, run};
 
@@ -50,6 +51,13 @@ struct Arguments {
     /// A mistake that the node of `--machines` is told to make: the run should fail.
     #[arg(long, value_parser = mistake, requires = "machines")]
     mistake: Option<Mistake>,
+    /// Compacted partitions on the log: keys, tombstones, passes of compaction. With `--faults power`
+    /// or `failing`.
+    #[arg(long, conflicts_with = "machines")]
+    compaction: bool,
+    /// A mistake that the compaction of `--compaction` is told to make: the run should fail.
+    #[arg(long, value_parser = compaction_mistake, requires = "compaction")]
+    compaction_mistake: Option<CompactionMistake>,
     /// Threads that share the seeds; default: one for each core.
     #[arg(long)]
     threads: Option<NonZero<usize>>,
@@ -125,9 +133,11 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let faults = arguments.profile().faults();
-    if arguments.machines && !matches!(arguments.profile(), Profile::Power | Profile::Failing) {
+    let is_honest = matches!(arguments.profile(), Profile::Power | Profile::Failing);
+    if (arguments.machines || arguments.compaction) && !is_honest {
         eprintln!(
-            "--machines: a disk that lies is for the log alone, use --faults power or failing"
+            "--machines, --compaction: a disk that lies is for the log alone, use --faults power or \
+             failing"
         );
         return ExitCode::from(2);
     }
@@ -144,6 +154,9 @@ fn main() -> ExitCode {
     let threads = arguments.threads.unwrap_or_else(cores).get();
     if arguments.machines {
         return run_all_machines((first, end), threads, &settings, &arguments);
+    }
+    if arguments.compaction {
+        return run_all_compaction((first, end), threads, &settings, &arguments);
     }
     let started = Instant::now();
     let (mut total, mut failed) = (Outcome::default(), 0);
@@ -210,6 +223,38 @@ fn run_all_machines(
     let one = |seed| run_machines(seed, settings, arguments.mistake);
     each_in_order(first, end, threads, one, |result| match result {
         Ok(lived) => total.add(&lived),
+        Err(failure) => {
+            failed += 1;
+            println!(
+                "FAILED {failure}\n  replay: {}",
+                replay(&failure, arguments)
+            );
+        }
+    });
+    let seeds = end - first;
+    println!(
+        "{} passed, {failed} failed: {:.1} seeds/s on {threads} threads; {total:#?}",
+        seeds - failed,
+        seeds as f64 / started.elapsed().as_secs_f64()
+    );
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn run_all_compaction(
+    (first, end): (u64, u64),
+    threads: usize,
+    settings: &Settings,
+    arguments: &Arguments,
+) -> ExitCode {
+    let started = Instant::now();
+    let (mut total, mut failed) = (Compacted::default(), 0);
+    let one = |seed| run_compaction(seed, settings, arguments.compaction_mistake);
+    each_in_order(first, end, threads, one, |result| match result {
+        Ok(compacted) => total.add(&compacted),
         Err(failure) => {
             failed += 1;
             println!(
@@ -323,6 +368,15 @@ fn mistake(name: &str) -> Result<Mistake, String> {
     })
 }
 
+fn compaction_mistake(name: &str) -> Result<CompactionMistake, String> {
+    let all = CompactionMistake::ALL;
+    let found = all.iter().find(|(known, _)| *known == name);
+    found.map(|(_, mistake)| *mistake).ok_or_else(|| {
+        let known = all.map(|(name, _)| name).join(", ");
+        format!("known are {known}")
+    })
+}
+
 fn replay(failure: &Failure, arguments: &Arguments) -> String {
     let Arguments { lives, steps, .. } = arguments;
     let (seed, next) = (failure.seed, failure.seed + 1);
@@ -333,6 +387,14 @@ fn replay(failure: &Failure, arguments: &Arguments) -> String {
     let mut bug = bug.map_or(String::new(), |(name, _)| format!(" --bug {name}"));
     if arguments.machines {
         bug.push_str(" --machines");
+    }
+    if arguments.compaction {
+        bug.push_str(" --compaction");
+    }
+    let mistakes = CompactionMistake::ALL.iter();
+    for (name, _) in mistakes.filter(|(_, one)| Some(*one) == arguments.compaction_mistake) {
+        bug.push_str(" --compaction-mistake ");
+        bug.push_str(name);
     }
     if arguments.scrub {
         bug.push_str(" --scrub");

@@ -1,11 +1,11 @@
 //! What a start and a read must show, given what was acknowledged and what the disk corrupted.
 //!
 //! Whatever is missing, damaged or refused must be explained by corrupted bytes that it depends
-//! on, and must be named: by the report of the start, or to the reader. One loss may be silent:
-//! of blocks behind the last intact one that states how far the log was durable, from a
-//! corrupted block on.
+//! on, and must be named: by the report of the start, or to the reader. What is named is bounded:
+//! by the batch, where offsets are. One loss may be silent: of what lies from a corrupted block on
+//! that no intact acknowledged one states to have been durable.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ringlog_storage::buffer::Buf;
@@ -15,6 +15,7 @@ use ringlog_types::{Offset, PartitionId, Sequence};
 
 use super::machine::Witness;
 use super::model::{Batch, Effect, numbers};
+use super::watch::Seen;
 use super::workload::Workload;
 
 /// What a start lost, each loss explained.
@@ -87,23 +88,44 @@ impl Workload {
         Ok(losses)
     }
 
-    /// What is reported is corrupted, or was let go after a record that is lost.
+    /// What is reported is corrupted, or was let go after a record that is lost. The offsets that
+    /// are named are bounded by the batch: each batch in them is lost. The blocks that are named begin
+    /// and end with one that is.
     fn check_report(&self, witness: &Witness, report: &RecoveryReport) -> Result<(), String> {
         let seen = self.seen.borrow();
         let revived = self.model.revived(witness);
         for damage in &report.damage {
-            let mut blocks = seen.within(damage.first.0..damage.end.0);
-            let mut offsets = damage.offsets.iter();
-            let lives_again = offsets.any(|(partition, ..)| revived.contains(&partition.0));
-            if !blocks.any(|(at, block)| {
-                block.is_hit()
-                    || seen.is_of_broken_group(at)
-                    || block.is_let_go() && (lives_again || !seen.corrupted_headers.is_empty())
-            }) {
-                return Err(format!(
-                    "damage is reported where nothing was corrupted: {damage:?}, {:?}",
-                    seen.places(damage.first.0)
-                ));
+            for (partition, first, end) in &damage.offsets {
+                let told = witness.partitions.get(&partition.0);
+                let why = |batch: &Batch| {
+                    let is_told = told.is_some_and(|told| told.is_damaged(batch.base, batch.end()));
+                    let (commit, base) = (batch.commit.0, batch.base);
+                    is_told && seen.explains_group(commit)
+                        || excuses(&seen, &revived, batch)
+                        || seen.explains_bytes(commit, partition.0, base)
+                };
+                let groups = self.model.groups.iter().flat_map(|group| &group.effects);
+                let batches = groups.filter_map(|effect| match effect {
+                    Effect::Batch(batch) if batch.partition == partition.0 => Some(batch),
+                    _ => None,
+                });
+                only_lost(batches, *first, *end, why)
+                    .map_err(|what| format!("partition {partition}: {what}: {damage:?}"))?;
+            }
+            let is_whole_segment = damage.position == 0;
+            for at in [damage.first.0, damage.end.0 - 1] {
+                let mut blocks = seen.within(at..at + 1);
+                if !blocks.any(|(_, block)| {
+                    block.is_hit()
+                        || seen.is_of_broken_group(at)
+                        || is_whole_segment && block.is_let_go()
+                }) {
+                    return Err(format!(
+                        "damage is reported to block {at}, where nothing was corrupted: \
+                         {damage:?}, {:?}",
+                        seen.places(at)
+                    ));
+                }
             }
         }
         let mut headers = report.damaged_headers.iter();
@@ -152,15 +174,16 @@ impl Workload {
         let first = seen.group_first(commit);
         let mut damage = report.damage.iter();
         let named = damage.any(|damage| damage.first.0 <= commit && first < damage.end.0);
-        if named && seen.explains_group(commit) {
+        let explained = seen.explains_bytes(commit, batch.partition, batch.base);
+        if named && explained {
             return Ok(());
         }
         Err(format!(
-            "partition {}: {}..{} (blocks {first}..={commit}) never came, reported: {named},              corrupted: {}",
+            "partition {}: {}..{} (blocks {first}..={commit}) never came, reported: {named}, \
+             corrupted: {explained}",
             batch.partition,
             batch.base,
-            batch.end(),
-            seen.explains_group(commit)
+            batch.end()
         ))
     }
 
@@ -173,6 +196,7 @@ impl Workload {
     ) -> Result<(), String> {
         let seen = self.seen.borrow();
         let acknowledged = self.model.acknowledged as u64;
+        let end = seen.kept();
         for number in witness.last_group + 1..=acknowledged {
             let group = &self.model.groups[number as usize - 1];
             let commit = group.sequence.0;
@@ -185,27 +209,31 @@ impl Workload {
                 losses.reported_groups += 1;
                 continue;
             }
-            // Silent, or behind the silent end: from a corrupted block on, which no intact
-            // acknowledged block states to have been durable.
-            let kept = witness.last_group.checked_sub(1);
-            let kept = kept.map_or(0, |at| self.model.groups[at as usize].sequence.0);
-            let behind = seen.within(kept + 1..commit + 1);
-            let hits: Vec<u64> = behind
-                .filter(|(_, block)| block.is_hit())
-                .map(|(at, _)| at)
-                .collect();
-            let Some(last) = hits.last() else {
+            if commit <= end {
+                return Err(format!(
+                    "group {number} (block {commit}) was acknowledged and is gone, block {end} is \
+                     the last kept: {report}"
+                ));
+            }
+            // The one silent loss: the block behind the end is corrupted, and no intact
+            // acknowledged block states that it was durable.
+            if !seen
+                .within(end + 1..end + 2)
+                .any(|(_, block)| block.is_hit())
+            {
                 return Err(format!(
                     "group {number} (block {commit}) was acknowledged and is gone, {} is the last \
-                     found, nothing in between was corrupted: {report}",
-                    witness.last_group
+                     found, block {} behind the end was not corrupted: {report}",
+                    witness.last_group,
+                    end + 1
                 ));
-            };
-            let mut later = seen.within(last + 1..self.model.durable.0 + 1);
-            if let Some((at, _)) = later.find(|(_, b)| b.is_evidence() && b.states >= *last) {
+            }
+            let mut later = seen.within(end + 2..self.model.durable.0 + 1);
+            if let Some((at, _)) = later.find(|(_, b)| b.is_evidence() && b.states > end) {
                 return Err(format!(
                     "group {number} (block {commit}) was acknowledged and is gone without a word, \
-                     though block {at} states that block {last} was durable"
+                     though block {at} states that block {} was durable",
+                    end + 1
                 ));
             }
             losses.silent_groups += 1;
@@ -222,14 +250,13 @@ impl Workload {
         losses: &mut Losses,
     ) -> Result<(), String> {
         let seen = self.seen.borrow();
-        let told: BTreeSet<(u64, u64, u64)> = witness
-            .partitions
-            .iter()
-            .flat_map(|(p, state)| state.damaged.iter().map(|(first, end)| (*p, *first, *end)))
-            .collect();
+        let told = |batch: &Batch| {
+            let state = witness.partitions.get(&batch.partition);
+            state.is_some_and(|state| state.is_damaged(batch.base, batch.end()))
+        };
         let known = |batch: &Batch| {
             let state = self.model.partitions.get(&batch.partition);
-            state.is_some_and(|state| state.seen.damaged.contains(&(batch.base, batch.end())))
+            state.is_some_and(|state| state.seen.is_damaged(batch.base, batch.end()))
         };
         let effects = self.model.groups.iter().flat_map(|group| &group.effects);
         for effect in effects {
@@ -237,7 +264,7 @@ impl Workload {
                 continue;
             };
             let (partition, base) = (batch.partition, batch.base);
-            if !told.contains(&(partition, base, batch.end())) || known(batch) {
+            if !told(batch) || known(batch) {
                 continue;
             }
             if !seen.explains_batch(batch.commit.0, partition, base) {
@@ -250,20 +277,13 @@ impl Workload {
             if batch.end() <= start {
                 continue; // Dead since.
             }
-            let mut named = report.damage.iter().flat_map(|damage| &damage.offsets);
-            let named = named.any(|(p, first, end)| {
-                p.0 == partition && *first <= base.max(start) && batch.end() <= *end
-            });
-            let commit = batch.commit.0;
-            let mut blocks = report.damage.iter();
-            let dead = !blocks.any(|d| d.first.0 <= commit && commit < d.end.0);
-            if !named && !dead {
+            if !names(report, partition, base.max(start), batch.end()) {
                 return Err(format!(
                     "partition {partition}: {base}..{} is damaged and not named: {report}",
                     batch.end()
                 ));
             }
-            losses.reported_batches += u64::from(named);
+            losses.reported_batches += 1;
         }
         Ok(())
     }
@@ -300,7 +320,9 @@ impl Workload {
                         self.poll(log, witness);
                         patience -= 1;
                         if patience == 0 {
-                            return Err(format!("a read of partition {partition} never ends"));
+                            return Err(format!(
+                                "a read of partition {partition} at {at} never ends"
+                            ));
                         }
                     }
                 }
@@ -328,23 +350,14 @@ impl Workload {
                 "partition {partition} at {at}: damage before it, to {end}"
             ));
         }
-        let within = self
-            .batches(partition)
-            .filter(|batch| batch.end() > at && batch.base < end);
-        for batch in within {
-            let commit = batch.commit.0;
-            let let_go = self.model.revived.contains(&partition) && seen.is_let_go(commit);
-            if !batch.lost && !let_go && !seen.explains_batch(commit, partition, batch.base) {
-                return Err(format!(
-                    "partition {partition} at {at}: {}..{} of block {} is named as damaged (to \
-                     {end}) and nothing of it was corrupted: {:?}",
-                    batch.base,
-                    batch.end(),
-                    batch.commit,
-                    seen.places(batch.commit.0)
-                ));
-            }
-        }
+        let why = |batch: &Batch| {
+            batch.lost
+                || excuses(&seen, &self.model.revived, batch)
+                || seen.explains_bytes(batch.commit.0, partition, batch.base)
+        };
+        only_lost(self.batches(partition), at, end, why).map_err(|what| {
+            format!("partition {partition} at {at}: damage is named to {end}: {what}")
+        })?;
         Ok(end)
     }
 
@@ -371,8 +384,17 @@ impl Workload {
             };
             let base = batch.base;
             if **bytes != *batch.payload {
+                let groups = self.model.groups.iter().flat_map(|group| &group.effects);
+                let mut batches = groups.filter_map(|effect| match effect {
+                    Effect::Batch(batch) => Some(batch),
+                    _ => None,
+                });
+                let served = batches.find(|other| **bytes == *other.payload);
+                let served = served.map(|other| (other.partition, other.base, other.commit));
                 return Err(format!(
-                    "partition {partition} at {base}: other bytes than appended"
+                    "partition {partition} at {base} (block {}): other bytes than appended, those \
+                     of {served:?}",
+                    batch.commit
                 ));
             }
             if batch.commit > durable {
@@ -398,6 +420,57 @@ impl Workload {
         });
         settled.chain(waiting)
     }
+}
+
+/// Whether a batch is gone because what had ended it is lost, or what says where its copy stands.
+fn excuses(seen: &Seen, revived: &BTreeMap<u64, u64>, batch: &Batch) -> bool {
+    let (partition, base, commit) = (batch.partition, batch.base, batch.commit.0);
+    let lives_again = revived.get(&partition).is_some_and(|to| batch.end() <= *to);
+    lives_again && seen.is_let_go(commit, partition, base)
+        || seen.is_lost_copy(commit, partition, base)
+}
+
+/// Offsets that are named as damaged: all are of batches, and each of those is damaged.
+fn only_lost<'a>(
+    batches: impl Iterator<Item = &'a Batch>,
+    first: u64,
+    end: u64,
+    why: impl Fn(&Batch) -> bool,
+) -> Result<(), String> {
+    let mut at = first;
+    for batch in batches.filter(|batch| batch.end() > first && batch.base < end) {
+        if batch.base > at {
+            return Err(format!("nobody appended {at}..{}", batch.base));
+        }
+        if !why(batch) {
+            return Err(format!(
+                "nothing of {}..{} of block {} was corrupted",
+                batch.base,
+                batch.end(),
+                batch.commit
+            ));
+        }
+        at = batch.end();
+    }
+    if at < end {
+        return Err(format!("nobody appended {at}..{end}"));
+    }
+    Ok(())
+}
+
+/// Whether a report names these offsets, all of them.
+fn names(report: &RecoveryReport, partition: u64, first: u64, end: u64) -> bool {
+    let named = report.damage.iter().flat_map(|damage| &damage.offsets);
+    let named = named.filter(|(p, ..)| p.0 == partition);
+    let mut named: Vec<(u64, u64)> = named.map(|(_, first, end)| (*first, *end)).collect();
+    named.sort_unstable();
+    let covered = named.into_iter().fold(
+        first,
+        |at, (from, to)| {
+            if from <= at { at.max(to) } else { at }
+        },
+    );
+    covered >= end
 }
 
 /// Reads that may fail one after the other before it counts.

@@ -218,7 +218,7 @@ pub(super) fn random_config(random: &mut Random, bug: Option<SeededBug>) -> LogC
         0 => FlushMethod::DsyncEachWrite,
         _ => FlushMethod::FlushAfterWrites,
     };
-    LogConfig {
+    let config = LogConfig {
         segment_bytes: SEGMENT_BYTES,
         pool_segments: 1 + random.below(2) as usize,
         recycle_bytes: 2 * SEGMENT_BYTES,
@@ -238,6 +238,10 @@ pub(super) fn random_config(random: &mut Random, bug: Option<SeededBug>) -> LogC
         index_fan_in: 2 + random.below(2) as usize,
         seeded_bug: bug,
         ..LogConfig::default()
+    };
+    LogConfig {
+        checkpoint_step_rows: [1, 8, 256][config.depth % 3],
+        ..config
     }
 }
 

@@ -57,6 +57,11 @@ impl Seen {
         }
     }
 
+    /// Whether these offsets came as damaged.
+    pub fn is_damaged(&self, first: u64, end: u64) -> bool {
+        self.fate(first, end) == Fate::Damaged
+    }
+
     /// These offsets came as damaged.
     pub fn add_damaged(&mut self, first: u64, end: u64) {
         match self.damaged.last_mut() {

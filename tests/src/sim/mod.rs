@@ -7,6 +7,7 @@
 
 mod check;
 mod cleaning;
+pub mod compaction;
 mod life;
 mod machine;
 pub mod machines;

@@ -120,9 +120,9 @@ pub struct Model {
     pub durable: Sequence,
     /// Numbers of groups that are lost as a whole, as was found and reported.
     pub missed: BTreeSet<u64>,
-    /// Partitions of which a trim or the end was lost: what it had ended lives again, as far as
-    /// its segments were not let go.
-    pub revived: BTreeSet<u64>,
+    /// Partitions of which a trim or the end was lost, and the offset behind what that had ended:
+    /// it lives again, as far as its segments were not let go.
+    pub revived: BTreeMap<u64, u64>,
     /// Batches that came as damaged while nothing else of their group did, behind the group with
     /// this number: of blocks at the end of the log, whose offsets could be told.
     pub orphans: Vec<(u64, Batch)>,
@@ -176,17 +176,23 @@ impl Model {
         more as u64
     }
 
-    /// Partitions of which a trim or the end is lost, as a start shows.
-    pub fn revived(&self, witness: &Witness) -> BTreeSet<u64> {
+    /// Partitions of which a trim or the end is lost, as a start shows, and the offset behind what
+    /// that had ended.
+    pub fn revived(&self, witness: &Witness) -> BTreeMap<u64, u64> {
+        let mut revived = self.revived.clone();
         let behind = witness.last_group + 1..self.next_group();
         let lost = numbers(&witness.missed).chain(behind);
         let lost = lost.filter_map(|number| self.groups.get(number as usize - 1));
-        let ends = lost.flat_map(|group| &group.effects);
-        let ends = ends.filter_map(|effect| match effect {
-            Effect::Batch(_) => None,
-            Effect::Start { partition, .. } | Effect::Dropped { partition } => Some(*partition),
-        });
-        ends.chain(self.revived.iter().copied()).collect()
+        for effect in lost.flat_map(|group| &group.effects) {
+            let (partition, before) = match effect {
+                Effect::Batch(_) => continue,
+                Effect::Start { partition, offset } => (*partition, *offset),
+                Effect::Dropped { partition } => (*partition, u64::MAX),
+            };
+            let known = revived.entry(partition).or_default();
+            *known = before.max(*known);
+        }
+        revived
     }
 
     /// Takes out the groups behind the last that came, but for batches that came as damaged.
@@ -260,11 +266,15 @@ impl Model {
         }
         take_orphans(&mut self.partitions, u64::MAX);
         // What was dropped lives again, whole, if the record that dropped it is lost one day.
-        let lost: BTreeSet<(u64, u64)> = self
-            .partitions
-            .values()
-            .flat_map(|state| &state.batches)
+        found_lost.retain(|batch| {
+            let state = self.partitions.get(&batch.partition);
+            state.is_some_and(|state| state.seen.end > 0 || state.start > 0)
+        });
+        let batches = self.partitions.values().flat_map(|state| &state.batches);
+        // Also of what was trimmed since: it is reported once.
+        let lost: BTreeSet<(u64, u64)> = batches
             .filter(|batch| batch.lost)
+            .chain(&found_lost)
             .map(|batch| (batch.partition, batch.base))
             .collect();
         for effect in self.groups.iter_mut().flat_map(|group| &mut group.effects) {
@@ -290,7 +300,6 @@ impl Model {
         }
         self.partitions
             .retain(|_, state| state.seen.end > 0 || state.start > 0);
-        found_lost.retain(|batch| self.partitions.contains_key(&batch.partition));
         found_lost
     }
 }

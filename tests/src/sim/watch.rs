@@ -13,6 +13,7 @@ use std::time::Duration;
 use ringlog_storage::buffer::{Buf, Pool};
 use ringlog_storage::format::block_header::BlockHeader;
 use ringlog_storage::format::entry_header::EntryHeader;
+use ringlog_storage::format::replaced::Replaced;
 use ringlog_storage::io::sim::Corrupted;
 use ringlog_storage::io::{Completion, FileId, Geometry, Io, Op, Token};
 use ringlog_storage::log::{EntryKind, EntryMeta};
@@ -29,6 +30,8 @@ const UNIT_BYTES: u64 = 4096;
 pub struct Placed {
     /// The file.
     pub file: String,
+    /// The segment it says it is in.
+    segment: u64,
     /// First block of its group.
     pub group_first: u64,
     /// Last block it states to be durable.
@@ -43,7 +46,7 @@ pub struct Placed {
     unreadable: bool,
     /// Entries whose bytes were once found corrupted.
     spoilt: Vec<bool>,
-    /// Its file has become another segment.
+    /// Its file has become another segment, or is removed.
     let_go: bool,
     /// This start found it behind the end of the log, and took it out.
     is_being_erased: bool,
@@ -58,7 +61,7 @@ impl Placed {
         !self.unreadable && !self.erased
     }
 
-    /// Whether its file has become another segment.
+    /// Whether its file has become another segment, or is removed.
     pub fn is_let_go(&self) -> bool {
         self.let_go
     }
@@ -72,6 +75,13 @@ impl Placed {
     pub fn holds_checkpoint(&self) -> bool {
         let mut kinds = self.entries.iter().map(|(meta, _)| meta.kind);
         kinds.any(|kind| kind == EntryKind::Checkpoint)
+    }
+
+    fn holds(&self, partition: u64, base: u64) -> bool {
+        self.entries.iter().any(|(meta, _)| {
+            meta.kind == EntryKind::Records
+                && (meta.partition.0, meta.base_offset.0) == (partition, base)
+        })
     }
 
     fn is_at(&self, other: &Placed) -> bool {
@@ -99,6 +109,10 @@ pub struct Seen {
     /// Files whose trailer, or the footer before it, was once found corrupted.
     pub corrupted_seals: BTreeSet<String>,
     seals: BTreeMap<String, Range<u64>>,
+    /// Segments that the cleaner replaced, and the block with the entry that says so.
+    replaced: BTreeMap<u64, u64>,
+    /// The first block that the start, which is looked at, or what came after it wrote.
+    first_new: Option<u64>,
     /// What must not happen at the seam and did.
     pub violation: Option<String>,
     nonces: BTreeMap<[u8; 16], String>,
@@ -145,28 +159,41 @@ impl Seen {
         }
     }
 
-    /// Whether corruption explains that a batch, committed by block `commit`, is damaged: its own
-    /// bytes, its block's structure, or a block of its group that cannot be read.
+    /// Whether corruption explains that a batch, committed by block `commit`, came as damaged: its
+    /// own bytes, its block's structure, or a block of its group that cannot be read.
     pub fn explains_batch(&self, commit: u64, partition: u64, base: u64) -> bool {
-        self.group(commit)
-            .any(|block| block.unreadable || block.is_spoilt(partition, base))
-            || self.explains_copy(partition, base)
+        self.explains_group(commit) || self.explains_bytes(commit, partition, base)
     }
 
-    /// Whether corruption of a cold segment explains that a batch is damaged.
-    fn explains_copy(&self, partition: u64, base: u64) -> bool {
-        let copies = self.within(FIRST_COLD..u64::MAX);
-        let holds = |block: &Placed| {
-            let mut metas = block.entries.iter().map(|(meta, _)| meta);
-            metas.any(|m| (m.partition.0, m.base_offset.0) == (partition, base))
-        };
-        let mut mine = copies.filter(|(_, block)| holds(block));
-        mine.any(|(_, block)| block.unreadable || block.is_spoilt(partition, base))
+    /// Whether what a batch itself depends on is corrupted: its bytes, or the structure of the
+    /// block they are in.
+    pub fn explains_bytes(&self, commit: u64, partition: u64, base: u64) -> bool {
+        let mut holders = self.holders(commit, partition, base);
+        holders.any(|block| block.unreadable || block.is_spoilt(partition, base))
     }
 
-    /// Whether a block of the group that `commit` commits was let go.
-    pub fn is_let_go(&self, commit: u64) -> bool {
-        self.group(commit).any(|block| block.let_go)
+    /// Whether the block that a batch came in was let go.
+    pub fn is_let_go(&self, commit: u64, partition: u64, base: u64) -> bool {
+        let mut holders = self.holders(commit, partition, base);
+        holders.any(|block| block.let_go)
+    }
+
+    /// Whether the segment of a batch was let go because the cleaner had copied it, and the entry
+    /// that says where to is corrupted.
+    pub fn is_lost_copy(&self, commit: u64, partition: u64, base: u64) -> bool {
+        let mut holders = self.holders(commit, partition, base);
+        holders.any(|block| {
+            let by = self.replaced.get(&block.segment);
+            let mut by = by.into_iter().flat_map(|at| self.within(*at..*at + 1));
+            block.let_go && by.any(|(_, block)| block.is_hit())
+        })
+    }
+
+    /// The blocks with a batch: the one it came in, and those that the cleaner copied it to.
+    fn holders(&self, commit: u64, partition: u64, base: u64) -> impl Iterator<Item = &Placed> {
+        let copies = self.within(FIRST_COLD..u64::MAX).map(|(_, block)| block);
+        let all = self.group(commit).chain(copies);
+        all.filter(move |block| block.holds(partition, base))
     }
 
     /// Whether a block of the group that `commit` commits cannot be read.
@@ -182,9 +209,15 @@ impl Seen {
 
     /// A start begins.
     pub fn opening(&mut self) {
+        self.first_new = None;
         for block in self.blocks.values_mut().flatten() {
             block.erased |= std::mem::take(&mut block.is_being_erased);
         }
+    }
+
+    /// The last block that the start kept: behind it stands the mark that it wrote.
+    pub fn kept(&self) -> u64 {
+        self.first_new.map_or(u64::MAX, |first| first - 1)
     }
 
     /// A start was checked: of blocks with the same sequence only the last is in the log.
@@ -224,10 +257,7 @@ impl Seen {
         let Some(head) = bufs.first() else { return };
         if offset == 0 && head.starts_with(b"RINGLSEG") {
             let nonce: [u8; 16] = head[32..48].try_into().expect("16 bytes");
-            self.seals.remove(file);
-            for block in self.blocks.values_mut().flatten() {
-                block.let_go |= block.file == file;
-            }
+            self.let_go(file);
             if let Some(other) = self.nonces.insert(nonce, file.to_owned()) {
                 self.violation = Some(format!("{file} was given a nonce that {other} had"));
             }
@@ -235,6 +265,11 @@ impl Seen {
             if head[FLAGS] & COLD != 0 {
                 self.cold.insert(file.to_owned(), Vec::new());
             }
+            return;
+        }
+        // Written ahead: no block begins where a header stands.
+        if offset == 0 && bufs.iter().all(|buf| buf.iter().all(|byte| *byte == 0)) {
+            self.let_go(file);
             return;
         }
         if let Some(bytes) = self.cold.get_mut(file) {
@@ -249,6 +284,16 @@ impl Seen {
             return;
         }
         self.place(file, offset, bufs);
+    }
+
+    /// A file becomes another segment, or is removed: what it held is gone.
+    fn let_go(&mut self, file: &str) {
+        self.seals.remove(file);
+        self.corrupted_seals.remove(file);
+        self.corrupted_headers.remove(file);
+        for block in self.blocks.values_mut().flatten() {
+            block.let_go |= block.file == file;
+        }
     }
 
     /// A cold segment is whole: its blocks are copies of entries that readers depend on from here
@@ -295,8 +340,21 @@ impl Seen {
             .iter()
             .map(|row| (row.meta, within(row.range())))
             .collect();
+        for row in rows
+            .iter()
+            .filter(|row| row.meta.kind == EntryKind::Replaced)
+        {
+            let replaced = head.get(row.range()).map(Replaced::decode);
+            let sources = replaced
+                .and_then(Result::ok)
+                .map(|replaced| replaced.sources);
+            let sources = sources.into_iter().flatten();
+            self.replaced
+                .extend(sources.map(|source| (source, word(16))));
+        }
         let placed = Placed {
             file: file.to_owned(),
+            segment: word(48),
             group_first: word(56),
             states: word(24),
             header: within(0..BlockHeader::BYTES),
@@ -312,6 +370,8 @@ impl Seen {
         // A start writes again what it kept.
         if !blocks.iter().any(|block| block.is_at(&placed)) {
             blocks.push(placed);
+            let first = self.first_new.get_or_insert(word(16));
+            *first = word(16).min(*first);
         }
     }
 }
@@ -362,6 +422,7 @@ impl<I: Io> Io for Watch<I> {
                     self.seen.borrow_mut().write(name, *offset, bufs);
                 }
             }
+            Op::Remove { name } => self.seen.borrow_mut().let_go(name),
             Op::Flush { file } => {
                 if let Some(name) = self.names.get(file) {
                     self.seen.borrow_mut().flush(name);

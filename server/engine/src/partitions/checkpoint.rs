@@ -22,27 +22,41 @@ pub(super) type Bounds = (PartitionId, Offset, Offset);
 pub(super) fn encode(bounds: &[Bounds], producers: &Producers) -> Vec<u8> {
     let mut out = Writer::new(VERSION);
     out.count(bounds.len());
-    for (partition, start, end) in bounds {
-        out.u64(partition.0);
-        out.u64(start.0);
-        out.u64(end.0);
+    for bounds in bounds {
+        put_bounds(&mut out, bounds);
     }
     out.count(producers.length());
     for (partition, id, window) in producers.iter() {
-        let (epoch, unbroken, max_timestamp) = window.parts();
-        out.u64(partition.0);
-        out.i64(id);
-        out.i16(epoch);
-        out.u64(unbroken);
-        out.i64(max_timestamp);
-        out.u8(u8::try_from(window.batches().len()).expect("a window has five batches"));
-        for batch in window.batches() {
-            out.i32(batch.first_sequence);
-            out.i32(batch.last_sequence);
-            out.u64(batch.base_offset.0);
-        }
+        put_producer(&mut out, partition, id, window);
     }
     out.into_bytes()
+}
+
+/// What stands in front of the partitions.
+pub(super) fn put_head(out: &mut Writer, partitions: usize) {
+    out.array(&VERSION.to_le_bytes());
+    out.count(partitions);
+}
+
+pub(super) fn put_bounds(out: &mut Writer, (partition, start, end): &Bounds) {
+    out.u64(partition.0);
+    out.u64(start.0);
+    out.u64(end.0);
+}
+
+pub(super) fn put_producer(out: &mut Writer, partition: PartitionId, id: i64, window: &Window) {
+    let (epoch, unbroken, max_timestamp) = window.parts();
+    out.u64(partition.0);
+    out.i64(id);
+    out.i16(epoch);
+    out.u64(unbroken);
+    out.i64(max_timestamp);
+    out.u8(u8::try_from(window.batches().len()).expect("a window has five batches"));
+    for batch in window.batches() {
+        out.i32(batch.first_sequence);
+        out.i32(batch.last_sequence);
+        out.u64(batch.base_offset.0);
+    }
 }
 
 pub(super) fn decode(

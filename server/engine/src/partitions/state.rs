@@ -4,10 +4,14 @@
 //! Cost per batch, prepare and apply each: one look-up of the partition, one or two of the
 //! producer, no allocation once the queues have grown to what is in flight.
 
-use ringlog_types::batch::BatchHeader;
-use ringlog_types::{Offset, PartitionId};
+use std::collections::BTreeSet;
+use std::ops::Bound;
 
-use crate::number_hash::NumberMap;
+use ringlog_types::batch::BatchHeader;
+use ringlog_types::snapshot::{Next, Pieces, Rows};
+use ringlog_types::{NumberMap, Offset, PartitionId};
+
+use crate::little_endian::put;
 
 use super::checkpoint;
 use super::error::{InvalidRecord, ProduceError};
@@ -35,7 +39,23 @@ pub enum Prepared {
 #[derive(Clone, Debug)]
 pub struct Partitions {
     partitions: NumberMap<u64, Partition>,
+    /// Those that ever had a record.
+    written: BTreeSet<u64>,
     producers: Producers,
+    /// A checkpoint that is being taken: the bounds, then the producers.
+    taking: Option<Taking>,
+}
+
+#[derive(Clone, Debug)]
+enum Taking {
+    Bounds {
+        /// How many partitions there are, until it is written.
+        head: Option<usize>,
+        rows: Rows<u64, checkpoint::Bounds>,
+        /// How many producers follow.
+        producers: usize,
+    },
+    Producers,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -68,7 +88,9 @@ impl Partitions {
     pub fn with_limits(limits: ProducerLimits) -> Partitions {
         Partitions {
             partitions: NumberMap::default(),
+            written: BTreeSet::new(),
             producers: Producers::new(limits),
+            taking: None,
         }
     }
 
@@ -157,9 +179,11 @@ impl Partitions {
         base_offset: Offset,
         header: &BatchHeader,
     ) {
-        let state = self.partitions.entry(partition.0).or_default();
-        let reserved = state.pending.pop_oldest();
-        state.advance(base_offset, header.offsets());
+        let reserved = self.change(partition, |state| {
+            let reserved = state.pending.pop_oldest();
+            state.advance(base_offset, header.offsets());
+            reserved
+        });
         let mut slot = None;
         if let Some((number, reservation)) = reserved {
             let reserved_offset = reservation.base_offset;
@@ -183,22 +207,22 @@ impl Partitions {
     /// In replay: a batch is durable, but its bytes are damaged. Its offsets stay taken; of its
     /// producer nothing is known.
     pub fn apply_damaged(&mut self, partition: PartitionId, base_offset: Offset, count: u32) {
-        self.partitions
-            .entry(partition.0)
-            .or_default()
-            .advance(base_offset, count);
+        self.change(partition, |state| state.advance(base_offset, count));
     }
 
     /// Records below this offset are gone. Never moves back.
     pub fn apply_start_offset(&mut self, partition: PartitionId, start: Offset) {
-        let state = self.partitions.entry(partition.0).or_default();
-        state.start = state.start.max(start);
-        state.end = state.end.max(start);
-        state.next = state.next.max(start);
+        self.change(partition, |state| {
+            state.start = state.start.max(start);
+            state.end = state.end.max(start);
+            state.next = state.next.max(start);
+        });
     }
 
     /// The partition is gone, with its producers.
     pub fn apply_dropped(&mut self, partition: PartitionId) {
+        self.keep(partition);
+        self.written.remove(&partition.0);
         let Some(mut state) = self.partitions.remove(&partition.0) else {
             return;
         };
@@ -257,6 +281,87 @@ impl Partitions {
         checkpoint::encode(&self.bounds(), &self.producers)
     }
 
+    /// Begins a checkpoint of what is committed now, to be taken by
+    /// [`Partitions::checkpoint_step`] while more is applied. Another one before is forgotten.
+    pub fn begin_checkpoint(&mut self) {
+        self.taking = Some(Taking::Bounds {
+            head: Some(self.written.len()),
+            rows: Rows::default(),
+            producers: self.producers.length(),
+        });
+        self.producers.begin_rows();
+    }
+
+    /// Writes so many further rows of the checkpoint that was begun. Whether there are more.
+    pub fn checkpoint_step(&mut self, rows: usize, out: &mut Pieces) -> bool {
+        for _ in 0..rows {
+            match &mut self.taking {
+                None => return false,
+                Some(Taking::Bounds {
+                    head,
+                    rows: bounds,
+                    producers,
+                }) => {
+                    if let Some(partitions) = head.take() {
+                        put(out, |out| checkpoint::put_head(out, partitions));
+                    }
+                    let behind = |taken: Option<u64>| {
+                        let from = taken.map_or(Bound::Unbounded, Bound::Excluded);
+                        self.written.range((from, Bound::Unbounded)).next().copied()
+                    };
+                    let row = |partition: u64| self.partitions[&partition].bounds(partition);
+                    match bounds.take(behind, row) {
+                        Next::Row(bounds) => put(out, |out| checkpoint::put_bounds(out, &bounds)),
+                        Next::Passed => {}
+                        Next::End => {
+                            put(out, |out| out.count(*producers));
+                            self.taking = Some(Taking::Producers);
+                        }
+                    }
+                }
+                Some(Taking::Producers) => match self.producers.take_row() {
+                    Next::Row((partition, id, window)) => {
+                        put(out, |out| {
+                            checkpoint::put_producer(out, partition, id, &window)
+                        });
+                    }
+                    Next::Passed => {}
+                    Next::End => self.taking = None,
+                },
+            }
+        }
+        self.taking.is_some()
+    }
+
+    /// Whether a checkpoint was begun and is not at its end.
+    #[must_use]
+    pub fn takes_checkpoint(&self) -> bool {
+        self.taking.is_some()
+    }
+
+    /// Changes what is committed of a partition.
+    fn change<T>(&mut self, partition: PartitionId, how: impl FnOnce(&mut Partition) -> T) -> T {
+        self.keep(partition);
+        let state = self.partitions.entry(partition.0).or_default();
+        let was_written = state.end > Offset::ZERO;
+        let result = how(state);
+        if !was_written && state.end > Offset::ZERO {
+            self.written.insert(partition.0);
+        }
+        result
+    }
+
+    /// What is committed of the partition is about to change.
+    fn keep(&mut self, partition: PartitionId) {
+        if let Some(Taking::Bounds { rows, .. }) = &mut self.taking {
+            rows.keep(partition.0, || {
+                let state = self.partitions.get(&partition.0);
+                let written = state.filter(|state| state.end > Offset::ZERO);
+                written.map(|state| state.bounds(partition.0))
+            });
+        }
+    }
+
     /// Every partition that ever had a record, in order.
     pub(super) fn bounds(&self) -> Vec<checkpoint::Bounds> {
         let mut bounds: Vec<checkpoint::Bounds> = self
@@ -287,6 +392,7 @@ impl Partitions {
     /// Nothing pending, and this committed.
     pub(super) fn of(bounds: Vec<checkpoint::Bounds>, producers: Producers) -> Partitions {
         let mut partitions = NumberMap::default();
+        let written = bounds.iter().map(|(partition, ..)| partition.0).collect();
         for (partition, start, end) in bounds {
             let pending = Pending::default();
             partitions.insert(
@@ -301,12 +407,18 @@ impl Partitions {
         }
         Partitions {
             partitions,
+            written,
             producers,
+            taking: None,
         }
     }
 }
 
 impl Partition {
+    fn bounds(&self, partition: u64) -> checkpoint::Bounds {
+        (PartitionId(partition), self.start, self.end)
+    }
+
     fn advance(&mut self, base_offset: Offset, offsets: u32) {
         debug_assert!(base_offset >= self.end, "offsets are committed once");
         self.end = self.end.max(base_offset.plus(offsets.into()));

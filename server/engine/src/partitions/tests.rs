@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 use ringlog_types::batch::{BatchHeader, Builder};
+use ringlog_types::snapshot::Pieces;
 use ringlog_types::{Offset, PartitionId, TopicNumber};
 
 use super::*;
@@ -538,5 +539,77 @@ proptest! {
             let _ = partitions.prepare(P, &batch(3, 1, 7, 1), NOW);
         }
         let _ = partitions.restore(&[&[1, 0], &noise[..]].concat());
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Meanwhile {
+    Write { partition: u32, producer: i64 },
+    Start { partition: u32 },
+    Damaged { partition: u32 },
+    Drop { partition: u32 },
+    Expire { before_ms: i64 },
+    Begin,
+    Step { rows: usize },
+}
+
+fn meanwhile() -> impl Strategy<Value = Meanwhile> {
+    prop_oneof![
+        8 => (0u32..6, -1i64..5).prop_map(|(partition, producer)| Meanwhile::Write {
+            partition,
+            producer
+        }),
+        1 => (0u32..6).prop_map(|partition| Meanwhile::Start { partition }),
+        1 => (0u32..6).prop_map(|partition| Meanwhile::Damaged { partition }),
+        1 => (0u32..6).prop_map(|partition| Meanwhile::Drop { partition }),
+        1 => (0i64..200).prop_map(|before_ms| Meanwhile::Expire { before_ms }),
+        1 => Just(Meanwhile::Begin),
+        4 => (0usize..4).prop_map(|rows| Meanwhile::Step { rows }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_checkpoint_taken_in_steps_is_the_one_of_its_begin(
+        steps in proptest::collection::vec(meanwhile(), 0..150),
+    ) {
+        let limits = ProducerLimits { per_partition: 3, per_log: 8 };
+        let mut partitions = Partitions::with_limits(limits);
+        let (mut wanted, mut taken) = (None, Pieces::default());
+        for (number, step) in (0i32..).zip(steps) {
+            let at = |partition: u32| PartitionId::new(TopicNumber(1), partition);
+            match step {
+                Meanwhile::Write { partition, producer } => {
+                    let batch = Builder::new().producer(producer, 0, number);
+                    let batch = batch.push(number.into(), None, Some(b"v"), &[]).build();
+                    let header = BatchHeader::parse(&batch).unwrap();
+                    let end = partitions.end_offset(at(partition));
+                    partitions.apply_records(at(partition), end, &header);
+                }
+                Meanwhile::Start { partition } => {
+                    let end = partitions.end_offset(at(partition));
+                    partitions.apply_start_offset(at(partition), end);
+                }
+                Meanwhile::Damaged { partition } => {
+                    let end = partitions.end_offset(at(partition));
+                    partitions.apply_damaged(at(partition), end, 2);
+                }
+                Meanwhile::Drop { partition } => partitions.apply_dropped(at(partition)),
+                Meanwhile::Expire { before_ms } => partitions.expire_producers(before_ms),
+                Meanwhile::Begin => {
+                    wanted = Some(partitions.checkpoint());
+                    taken = Pieces::default();
+                    partitions.begin_checkpoint();
+                }
+                Meanwhile::Step { rows } => {
+                    partitions.checkpoint_step(rows, &mut taken);
+                }
+            }
+        }
+        while partitions.checkpoint_step(1, &mut taken) {}
+        prop_assert!(!partitions.takes_checkpoint());
+        if let Some(wanted) = wanted {
+            prop_assert_eq!(taken.into_pieces().concat(), wanted);
+        }
     }
 }

@@ -8,11 +8,13 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
+use ringlog_types::snapshot::{Next, Pieces, Rows};
 use ringlog_types::{LogId, TopicNumber};
 
 use crate::limits;
-use crate::little_endian::{DecodeError, Reader, Writer};
+use crate::little_endian::{DecodeError, Reader, Writer, put};
 
 use super::command::TopicCommand;
 use super::config::TopicConfig;
@@ -24,6 +26,9 @@ use super::record::{MetadataRecord, put_config, put_partitions, take_config, tak
 use super::topic::{Topic, TopicId};
 
 const VERSION: u16 = 1;
+
+/// Partitions of a topic whose encoding costs what a row of a checkpoint does otherwise.
+const PARTITIONS_PER_ROW: usize = 64;
 
 /// The topics of a node: a copy on every core.
 #[derive(Clone, Debug)]
@@ -39,6 +44,15 @@ pub struct Topics {
     collisions: BTreeSet<(String, String)>,
     partitions: u64,
     pending: Pending,
+    /// A checkpoint that is being taken.
+    taking: Option<Taking>,
+}
+
+#[derive(Clone, Debug)]
+struct Taking {
+    /// What stands in front of the topics, until it is written.
+    head: Vec<u8>,
+    rows: Rows<TopicNumber, Topic>,
 }
 
 impl Topics {
@@ -60,6 +74,7 @@ impl Topics {
             collisions: BTreeSet::new(),
             partitions: 0,
             pending: Pending::default(),
+            taking: None,
         }
     }
 
@@ -123,12 +138,14 @@ impl Topics {
             }
             MetadataRecord::TopicDeleted { number } => self.remove(*number),
             MetadataRecord::PartitionsAdded { number, partitions } => {
+                self.keep(*number);
                 if let Some(topic) = self.topics.get_mut(number) {
                     topic.partitions.extend_from_slice(partitions);
                     self.partitions += partitions.len() as u64;
                 }
             }
             MetadataRecord::ConfigsSet { number, config } => {
+                self.keep(*number);
                 if let Some(topic) = self.topics.get_mut(number) {
                     topic.config = config.clone();
                 }
@@ -203,19 +220,72 @@ impl Topics {
     /// Committed state.
     #[must_use]
     pub fn checkpoint(&self) -> Vec<u8> {
-        let mut out = Writer::new(VERSION);
+        let mut out = Writer::default();
+        self.put_head(&mut out);
+        for topic in self.topics.values() {
+            put_topic(&mut out, topic);
+        }
+        out.into_bytes()
+    }
+
+    fn put_head(&self, out: &mut Writer) {
+        out.array(&VERSION.to_le_bytes());
         out.u64(self.version);
         out.u32(self.next_number.0);
         out.text(self.cluster_id.as_deref().unwrap_or(""));
         out.count(self.topics.len());
-        for topic in self.topics.values() {
-            out.u32(topic.number.0);
-            out.array(&topic.id.0);
-            out.text(&topic.name);
-            put_partitions(&mut out, &topic.partitions);
-            put_config(&mut out, &topic.config);
+    }
+
+    /// Begins a checkpoint of what is committed now, to be taken by [`Topics::checkpoint_step`]
+    /// while more is applied. Another one before is forgotten.
+    pub fn begin_checkpoint(&mut self) {
+        let mut head = Writer::default();
+        self.put_head(&mut head);
+        self.taking = Some(Taking {
+            head: head.into_bytes(),
+            rows: Rows::default(),
+        });
+    }
+
+    /// Writes further topics of the checkpoint that was begun: about so many rows, partitions
+    /// counted. Whether there are more.
+    pub fn checkpoint_step(&mut self, rows: usize, out: &mut Pieces) -> bool {
+        let Some(taking) = &mut self.taking else {
+            return false;
+        };
+        out.add(|out| out.append(&mut taking.head));
+        let mut written = 0;
+        while written < rows {
+            let behind = |taken: Option<TopicNumber>| {
+                let from = taken.map_or(Bound::Unbounded, Bound::Excluded);
+                let mut behind = self.topics.range((from, Bound::Unbounded));
+                behind.next().map(|(number, _)| *number)
+            };
+            match taking
+                .rows
+                .take(behind, |number| self.topics[&number].clone())
+            {
+                Next::Row(topic) => {
+                    written += 1 + topic.partitions.len() / PARTITIONS_PER_ROW;
+                    put(out, |out| put_topic(out, &topic));
+                }
+                Next::Passed => written += 1,
+                Next::End => {
+                    self.taking = None;
+                    return false;
+                }
+            }
         }
-        out.into_bytes()
+        true
+    }
+
+    /// The topic is about to change.
+    fn keep(&mut self, number: TopicNumber) {
+        if let Some(taking) = &mut self.taking {
+            taking
+                .rows
+                .keep(number, || self.topics.get(&number).cloned());
+        }
     }
 
     /// Starts from a checkpoint: whatever was there before is gone.
@@ -255,6 +325,7 @@ impl Topics {
     }
 
     fn insert(&mut self, topic: Topic) {
+        self.keep(topic.number);
         // Numbers only grow, also over records that name a topic that is there.
         let behind = TopicNumber(topic.number.0.saturating_add(1));
         self.next_number = self.next_number.max(behind);
@@ -268,6 +339,7 @@ impl Topics {
     }
 
     fn remove(&mut self, number: TopicNumber) {
+        self.keep(number);
         let Some(topic) = self.topics.remove(&number) else {
             return;
         };
@@ -473,4 +545,12 @@ impl Topics {
             number = number.wrapping_add(1);
         }
     }
+}
+
+fn put_topic(out: &mut Writer, topic: &Topic) {
+    out.u32(topic.number.0);
+    out.array(&topic.id.0);
+    out.text(&topic.name);
+    put_partitions(out, &topic.partitions);
+    put_config(out, &topic.config);
 }

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use ringlog_types::snapshot::Pieces;
 use ringlog_types::{LogId, TopicNumber};
 
 use super::config_definitions::DEFINITIONS;
@@ -581,6 +582,44 @@ proptest! {
         if restored.restore(&checkpoint).is_ok() {
             let _ = restored.validate(&create("another", 1));
             let _ = restored.checkpoint();
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_checkpoint_taken_in_steps_is_the_one_of_its_begin(
+        steps in proptest::collection::vec((0u32..7, 0u32..8), 0..80),
+    ) {
+        let mut topics = topics();
+        let (mut wanted, mut taken) = (None, Pieces::default());
+        for (number, (kind, topic)) in (0u128..).zip(steps) {
+            let command = match kind {
+                0 | 1 => create(&format!("topic-{topic}"), topic + 1),
+                2 => TopicCommand::Delete { number: TopicNumber(topic) },
+                3 => TopicCommand::AddPartitions { number: TopicNumber(topic), total: 80 + topic },
+                4 => TopicCommand::SetConfigs {
+                    number: TopicNumber(topic),
+                    configs: entries(&[("retention.ms", "77")]),
+                },
+                5 => {
+                    wanted = Some(topics.checkpoint());
+                    taken = Pieces::default();
+                    topics.begin_checkpoint();
+                    continue;
+                }
+                _ => {
+                    topics.checkpoint_step(topic as usize, &mut taken);
+                    continue;
+                }
+            };
+            if let Ok(record) = topics.prepare(&command, number + 1) {
+                topics.apply(&record);
+            }
+        }
+        while topics.checkpoint_step(1, &mut taken) {}
+        if let Some(wanted) = wanted {
+            prop_assert_eq!(taken.into_pieces().concat(), wanted);
         }
     }
 }

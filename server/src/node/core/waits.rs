@@ -5,8 +5,9 @@
 //! waits for durability is let go only within the log's durable prefix, whoever waits for a write
 //! within the written one (checked again here in debug builds, where the process ends otherwise).
 
+use std::cell::Cell;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use ringlog_storage::buffer::BufMut;
@@ -15,7 +16,7 @@ use ringlog_types::{PartitionId, Sequence};
 use super::{CoreHandle, LOG_RESERVE_BYTES};
 use crate::node::message::StorageFailed;
 use crate::node::reach::Reach;
-use crate::node::waiters::ProgressKey;
+use crate::node::waiters::{ProgressKey, Waiters};
 
 /// How long a task that waits for memory sleeps before it looks again: memory also comes back
 /// where nobody says so (an answer was sent, a connection ended).
@@ -30,30 +31,12 @@ impl CoreHandle {
     /// # Errors
     /// When the log closed before: whether the block is durable shows after a restart.
     pub async fn durable(&self, sequence: Sequence) -> Result<(), StorageFailed> {
-        let shared = &*self.0;
-        if shared.durable.get() < sequence {
-            shared.work.raise();
-        }
-        std::future::poll_fn(|cx| {
-            if shared.durable.get() >= sequence {
-                self.check_reached(&Reach {
-                    durable: sequence,
-                    ..Reach::default()
-                });
-                return Poll::Ready(Ok(()));
-            }
-            if let Some(failure) = shared.failure.borrow().as_ref() {
-                return Poll::Ready(Err(failure.clone()));
-            }
-            // A task polled again for another reason registers again: one needless wake-up
-            // later, against a search through the waiters.
-            shared
-                .waiters
-                .borrow_mut()
-                .wait_durable(sequence, cx.waker().clone());
-            Poll::Pending
-        })
-        .await
+        let reach = Reach {
+            durable: sequence,
+            ..Reach::default()
+        };
+        self.passes(&self.0.durable, sequence, &reach, Waiters::wait_durable)
+            .await
     }
 
     /// Waits until the log has written everything up to `sequence`. Also wakes the core's driver.
@@ -63,25 +46,41 @@ impl CoreHandle {
     /// # Errors
     /// When the log closed before.
     async fn written(&self, sequence: Sequence) -> Result<(), StorageFailed> {
+        let reach = Reach {
+            written: sequence,
+            ..Reach::default()
+        };
+        self.passes(&self.0.written, sequence, &reach, Waiters::wait_written)
+            .await
+    }
+
+    /// Waits until the log's counter has come to `sequence`, with the core's driver awake.
+    async fn passes(
+        &self,
+        counter: &Cell<Sequence>,
+        sequence: Sequence,
+        reach: &Reach,
+        register: impl Fn(&mut Waiters, Sequence, Waker),
+    ) -> Result<(), StorageFailed> {
         let shared = &*self.0;
-        if shared.written.get() < sequence {
+        if counter.get() < sequence {
             shared.work.raise();
         }
         std::future::poll_fn(|cx| {
-            if shared.written.get() >= sequence {
-                self.check_reached(&Reach {
-                    written: sequence,
-                    ..Reach::default()
-                });
+            if counter.get() >= sequence {
+                self.check_reached(reach);
                 return Poll::Ready(Ok(()));
             }
             if let Some(failure) = shared.failure.borrow().as_ref() {
                 return Poll::Ready(Err(failure.clone()));
             }
-            shared
-                .waiters
-                .borrow_mut()
-                .wait_written(sequence, cx.waker().clone());
+            // A task polled again for another reason registers again: one needless wake-up
+            // later, against a search through the waiters.
+            register(
+                &mut shared.waiters.borrow_mut(),
+                sequence,
+                cx.waker().clone(),
+            );
             Poll::Pending
         })
         .await

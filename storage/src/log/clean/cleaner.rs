@@ -30,6 +30,8 @@ pub(crate) struct Cleaner {
     pub(super) rests_until: Duration,
     /// Cold segments found at a start, until it is known which of them are the log's.
     pub(super) found: BTreeMap<u64, Found>,
+    /// Segments that a checkpoint names and that are gone: what lived in each.
+    pub(super) missing_sources: HashMap<u64, Vec<(PartitionId, Offset, Offset)>>,
     /// Segments that a checkpoint names, that are gone, and that a later entry replaced.
     pub(super) replaced_missing: BTreeSet<u64>,
     /// Cold segments that an entry names and no file holds.
@@ -49,6 +51,7 @@ impl Cleaner {
             unclean: BTreeSet::new(),
             rests_until: Duration::ZERO,
             found: BTreeMap::new(),
+            missing_sources: HashMap::new(),
             replaced_missing: BTreeSet::new(),
             missing: 0,
         }

@@ -316,8 +316,17 @@ impl<I: Io> Log<I> {
         }
     }
 
+    /// Whether an entry that replaces segments is on its way.
+    pub(in crate::log) fn replaces_segments(&self) -> bool {
+        let run = self.cleaner.run.as_ref();
+        run.is_some_and(|run| matches!(run.state, State::Switching(..)))
+    }
+
     /// All targets are durable: appends the entry that makes them the log's.
     fn append_switch(&mut self) {
+        if self.holds_segments() {
+            return;
+        }
         let Some(run) = &self.cleaner.run else { return };
         let State::Switch(written) = &run.state else {
             return;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use ringlog_types::{PartitionId, Sequence};
+use ringlog_types::{Offset, PartitionId, Sequence};
 
 use super::state::State;
 use super::targets::Written;
@@ -91,12 +91,6 @@ impl<I: Io> Log<I> {
             }
         }
         for (target, segment) in targets {
-            for range in &target.ranges {
-                if let Some(state) = self.partitions.get_mut(&range.partition) {
-                    // What is damaged is never copied: this is what a source lacked that is gone.
-                    state.forget_damage(range.first, range.end);
-                }
-            }
             self.take_target(target, segment);
         }
         if let Some(run) = &self.cleaner.run
@@ -113,30 +107,47 @@ impl<I: Io> Log<I> {
         self.release_dead_segments();
     }
 
-    /// A source loses what was copied from it.
+    /// A source loses what was copied from it. Damage in that is none any more: nothing is copied of
+    /// a partition of which a part cannot be read, so it showed only afterwards. What lies
+    /// between two sources was in neither, and stays damaged.
     fn leave(&mut self, source: u64, moved: &Moved, rows: Option<&Rc<Footer>>) {
         if self.is_covered(source) {
             self.leave_run(source, moved, rows);
         }
+        let is_moved = |partition: PartitionId| match moved {
+            Moved::All => true,
+            Moved::Partitions(moved) => moved.iter().any(|(one, _)| *one == partition),
+        };
         let Some(segment) = self.segments.live.get_mut(&source) else {
             // A checkpoint names it, a newer one let it go: what it held is in the targets.
+            let lost = self.cleaner.missing_sources.get(&source);
+            for (partition, first, end) in lost.into_iter().flatten() {
+                if let Some(state) = self.partitions.get_mut(partition)
+                    && is_moved(*partition)
+                {
+                    state.forget_damage(*first, *end);
+                }
+            }
             self.cleaner.replaced_missing.insert(source);
             return;
         };
         segment.was_source = true;
-        let partitions: Vec<PartitionId> = match moved {
-            Moved::All => segment.index.partitions.keys().copied().collect(),
-            Moved::Partitions(moved) => moved.iter().map(|(partition, _)| *partition).collect(),
-        };
-        for partition in partitions {
+        let is_part = *moved != Moved::All;
+        let ranges = segment.index.partitions.iter();
+        let moved: Vec<(PartitionId, Offset, Offset)> = ranges
+            .map(|(partition, range)| (*partition, range.first, range.end))
+            .filter(|(partition, ..)| is_moved(*partition))
+            .collect();
+        for (partition, first, end) in moved {
             let before = segment.index.rows;
             segment.index.remove(partition);
             self.resident_rows -= before - segment.index.rows;
-            if *moved != Moved::All {
+            if is_part {
                 segment.index.moved.insert(partition);
             }
             if let Some(state) = self.partitions.get_mut(&partition) {
                 state.segments.retain(|(_, id)| *id != source);
+                state.forget_damage(first, end);
             }
         }
     }
@@ -160,6 +171,15 @@ impl<I: Io> Log<I> {
             }
         };
         self.leave_covered(source, moved, &rows);
+    }
+
+    /// At a start: a segment that the checkpoint names is not there, with what lived in it.
+    pub(in crate::log) fn note_missing(
+        &mut self,
+        segment: u64,
+        lost: Vec<(PartitionId, Offset, Offset)>,
+    ) {
+        self.cleaner.missing_sources.insert(segment, lost);
     }
 
     /// A target joins the log with what lives in it.
@@ -220,6 +240,7 @@ impl<I: Io> Log<I> {
         report: &mut RecoveryReport,
     ) -> BTreeMap<u64, Found> {
         report.segments_missing += std::mem::take(&mut self.cleaner.missing);
+        self.cleaner.missing_sources.clear();
         let replaced = std::mem::take(&mut self.cleaner.replaced_missing);
         let is_whole_segment = |position: u64| position == 0;
         report

@@ -10,9 +10,9 @@ use crate::format::replaced::Target;
 use crate::format::segment_header::SegmentHeader;
 use crate::format::trailer::Trailer;
 use crate::io::{Completion, Io, Op};
-use crate::log::Log;
 use crate::log::commit::whole;
 use crate::log::work::Work;
+use crate::log::{Log, SeededBug};
 
 /// Bytes of one write.
 const WRITE_BYTES: usize = 1 << 20;
@@ -169,6 +169,7 @@ impl<I: Io> Log<I> {
     }
 
     pub(super) fn target_written(&mut self, completion: Completion) {
+        let skips_flush = self.has_bug(SeededBug::SwitchUnflushed);
         let Some(writing) = self.targets().and_then(|t| t.writing.as_mut()) else {
             return;
         };
@@ -198,6 +199,7 @@ impl<I: Io> Log<I> {
                 Some(Step::Blocks(at + expected))
             }
             Step::Blocks(_) => Some(Step::Footer),
+            Step::Footer if skips_flush => Some(Step::Trailer),
             Step::Footer => Some(Step::Flush),
             Step::Flush => Some(Step::Trailer),
             Step::Trailer => None,

@@ -59,6 +59,7 @@ impl<I: Io> Log<I> {
     pub(in crate::log) fn can_account(&self) -> bool {
         !self.runs.moved.is_empty()
             && !self.runs.counts_are_frozen()
+            && !self.holds_segments()
             && self.submitter.io.monotonic() >= self.runs.account_after
     }
 

@@ -27,6 +27,8 @@ pub(in crate::log) enum Stage {
     Flushing,
     /// The file's name is being made durable.
     Syncing,
+    /// All is on stable storage. While a checkpoint walks over the segments it waits.
+    Ready,
     /// Partitions are handed over, some in each step.
     Switching,
 }

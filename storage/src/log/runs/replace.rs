@@ -104,6 +104,10 @@ impl<I: Io> Log<I> {
             if let Some(state) = &mut state {
                 state.covered.rows = state.covered.rows.saturating_sub(1);
                 state.covered.bytes = state.covered.bytes.saturating_sub(bytes);
+                // What is damaged is never copied: it showed only afterwards.
+                if !state.damage.is_empty() {
+                    state.forget_damage(row.first, row.end);
+                }
             }
             // What a repair has not come to yet it will leave out.
             if let Some((cursor, live)) = &mut repair

@@ -51,6 +51,7 @@ impl<I: Io> Log<I> {
     pub(in crate::log) fn runs_wait_for_a_step(&self) -> bool {
         let job = self.runs.job.as_ref();
         let fills = |job: &Job| match (&job.source, job.stage) {
+            (_, Stage::Ready) => !self.holds_segments(),
             (_, Stage::Switching) => true,
             (Source::Runs(inputs), Stage::Filling) => {
                 !job.busy && !inputs.iter().any(|input| input.reading)
@@ -96,6 +97,12 @@ impl<I: Io> Log<I> {
                 if let Err(cause) = filled {
                     self.abandon_job(&cause);
                 }
+            }
+            Stage::Ready => {
+                if !self.holds_segments() {
+                    self.begin_switch(&mut job);
+                }
+                self.runs.job = Some(job);
             }
             Stage::Switching => {
                 if self.switch_step(&mut job) {
@@ -179,7 +186,7 @@ impl<I: Io> Log<I> {
                 job.stage = Stage::Filling;
                 self.runs.job = Some(job);
             }
-            (Stage::Filling | Stage::Switching, None) => self.runs.job = Some(job),
+            (Stage::Filling | Stage::Ready | Stage::Switching, None) => self.runs.job = Some(job),
             (Stage::Flushing, None) => {
                 job.stage = Stage::Syncing;
                 job.busy = true;
@@ -188,7 +195,7 @@ impl<I: Io> Log<I> {
                 self.runs.job = Some(job);
             }
             (Stage::Syncing, None) => {
-                self.begin_switch(&mut job);
+                job.stage = Stage::Ready;
                 self.runs.job = Some(job);
             }
         }
@@ -345,6 +352,11 @@ impl<I: Io> Log<I> {
     /// Removes runs that no segment's rows are in, once no checkpoint that a restart could start
     /// from names them.
     fn let_go_of_runs(&mut self) {
+        if self.taking.is_some() {
+            // What it will name must stay.
+            self.runs.look = true;
+            return;
+        }
         // Of what is not there a damaged run cannot be made anew.
         let runs = &self.runs.live;
         let whole = |run: u64| runs.get(&run).is_some_and(|run| !run.broken);

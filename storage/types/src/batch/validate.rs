@@ -22,6 +22,16 @@ const MINIMUM_RECORD_BYTES: usize = 6;
 /// # Errors
 /// The first thing found wrong.
 pub fn validate(batch: &[u8]) -> Result<BatchHeader, BatchError> {
+    let header = unaltered(batch)?;
+    check_counts(&header)?;
+    if header.compression()? == Compression::None {
+        walk(&batch[HEADER_BYTES..], header.record_count)?;
+    }
+    Ok(header)
+}
+
+/// The header of exactly one batch whose bytes are as they were sent.
+fn unaltered(batch: &[u8]) -> Result<BatchHeader, BatchError> {
     let header = BatchHeader::parse(batch)?;
     if header.total_bytes() != batch.len() {
         let stated_bytes = header.total_bytes();
@@ -36,10 +46,6 @@ pub fn validate(batch: &[u8]) -> Result<BatchHeader, BatchError> {
             expected: header.crc,
             found,
         });
-    }
-    check_counts(&header)?;
-    if header.compression()? == Compression::None {
-        walk(&batch[HEADER_BYTES..], header.record_count)?;
     }
     Ok(header)
 }
@@ -50,21 +56,7 @@ pub fn validate(batch: &[u8]) -> Result<BatchHeader, BatchError> {
 /// # Errors
 /// The first thing found wrong.
 pub fn validate_compacted(batch: &[u8]) -> Result<BatchHeader, BatchError> {
-    let header = BatchHeader::parse(batch)?;
-    if header.total_bytes() != batch.len() {
-        let stated_bytes = header.total_bytes();
-        return Err(BatchError::LengthMismatch {
-            stated_bytes,
-            bytes: batch.len(),
-        });
-    }
-    let found = crc32c(&batch[CRC_FROM..]);
-    if found != header.crc {
-        return Err(BatchError::CrcMismatch {
-            expected: header.crc,
-            found,
-        });
-    }
+    let header = unaltered(batch)?;
     let (count, last_offset_delta) = (header.record_count, header.last_offset_delta);
     if count < 0 {
         return Err(BatchError::NegativeCount { count });

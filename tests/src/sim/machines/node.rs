@@ -10,9 +10,10 @@ use ringlog_machines::{CoreMachine, Effects};
 use ringlog_storage::io::Io;
 use ringlog_storage::log::{
     AppendError, Entry, EntryKind, EntryMeta, Log, LogConfig, Machine, OpenError, RecoveryReport,
-    Urgency,
+    Taken, Urgency,
 };
 use ringlog_types::batch::{self, BatchHeader};
+use ringlog_types::snapshot::Pieces;
 use ringlog_types::{LogId, Offset, PartitionId, Sequence};
 
 use super::mistake::Mistake;
@@ -109,6 +110,24 @@ impl Machine for Machines {
         };
         let entries = self.entries.to_le_bytes();
         [&entries[..], &core.checkpoint()].concat()
+    }
+
+    fn begin_checkpoint(&mut self, out: &mut Pieces) -> Taken {
+        use Mistake::{ForgetProducerIds, ForgetProducers, ForgetTopics};
+        let forgets = matches!(
+            self.mistake,
+            Some(ForgetProducers | ForgetTopics | ForgetProducerIds)
+        );
+        if forgets {
+            out.add(|out| out.extend(self.checkpoint()));
+            return Taken::Whole;
+        }
+        out.add(|out| out.extend(self.entries.to_le_bytes()));
+        self.core().begin_checkpoint(out)
+    }
+
+    fn checkpoint_step(&mut self, rows: usize, out: &mut Pieces) -> Taken {
+        self.core().checkpoint_step(rows, out)
     }
 }
 

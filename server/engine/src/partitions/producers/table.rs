@@ -2,14 +2,19 @@
 //! idleness. A slot is taken by the first pending or committed batch, and given back when
 //! neither is left.
 //!
-//! Invariant: a slot is in both orders exactly when it has a committed window; the lengths of
-//! the orders never pass the limits.
+//! A checkpoint takes them in the order of idleness, a few at a time. Whoever is touched meanwhile
+//! leaves its place in that order and is kept for it under its stamp, the number of the touch that
+//! had put it there.
+//!
+//! Invariants: a slot is in both orders exactly when it has a committed window; the lengths of
+//! the orders never pass the limits; stamps rise along the order.
 
 use ringlog_types::batch::BatchHeader;
+use ringlog_types::snapshot::{Next, Rows};
 use ringlog_types::{Offset, PartitionId};
 
 use crate::limits;
-use crate::number_hash::NumberMap;
+use ringlog_types::NumberMap;
 
 use super::idle_order::{IdleOrder, Links};
 use super::window::Window;
@@ -47,12 +52,30 @@ pub(in crate::partitions) struct Producers {
     log_links: Vec<Links>,
     in_partition: NumberMap<u64, IdleOrder>,
     partition_links: Vec<Links>,
+    /// Touches so far.
+    stamp: u64,
+    taking: Option<Taking>,
+}
+
+/// A producer as a checkpoint has it.
+pub(in crate::partitions) type ProducerRow = (PartitionId, i64, Window);
+
+/// A checkpoint's walk along the order of idleness.
+#[derive(Clone, Debug)]
+struct Taking {
+    /// The next slot of those that were not touched since the begin; what comes behind the last of
+    /// them has a later stamp than `begun`.
+    next: Option<u32>,
+    begun: u64,
+    rows: Rows<u64, ProducerRow>,
 }
 
 #[derive(Clone, Debug)]
 struct Producer {
     partition: PartitionId,
     id: i64,
+    /// The touch that put it where it is in the order of idleness.
+    stamp: u64,
     /// Without batches: nothing committed is remembered.
     window: Window,
     /// The number of the newest pending batch in the partition's queue.
@@ -76,6 +99,8 @@ impl Producers {
             log_links: Vec::new(),
             in_partition: NumberMap::default(),
             partition_links: Vec::new(),
+            stamp: 0,
+            taking: None,
         }
     }
 
@@ -99,6 +124,7 @@ impl Producers {
         let producer = Producer {
             partition,
             id,
+            stamp: 0,
             window: Window::default(),
             newest_pending: None,
             active_ms: i64::MIN,
@@ -152,6 +178,7 @@ impl Producers {
         base_offset: Offset,
         header: &BatchHeader,
     ) {
+        self.keep(slot.0);
         self.slots[slot.0 as usize].window.push(base_offset, header);
         self.make_newest(slot.0);
     }
@@ -164,6 +191,7 @@ impl Producers {
         window: Window,
     ) {
         let slot = self.find_or_take(partition, id);
+        self.keep(slot.0);
         self.slots[slot.0 as usize].window = window;
         self.make_newest(slot.0);
     }
@@ -204,7 +232,57 @@ impl Producers {
         })
     }
 
+    /// From now on [`Producers::take_row`] gives them as they are now, longest idle first.
+    pub(in crate::partitions) fn begin_rows(&mut self) {
+        self.taking = Some(Taking {
+            next: self.in_log.oldest(),
+            begun: self.stamp,
+            rows: Rows::default(),
+        });
+    }
+
+    /// The next since [`Producers::begin_rows`].
+    pub(in crate::partitions) fn take_row(&mut self) -> Next<ProducerRow> {
+        let Some(taking) = &mut self.taking else {
+            return Next::End;
+        };
+        let (slots, begun, next) = (&self.slots, taking.begun, taking.next);
+        let stamp_of = |slot: u32| slots[slot as usize].stamp;
+        let mut taken_live = false;
+        let row = taking.rows.take(
+            |_| next.map(stamp_of).filter(|stamp| *stamp <= begun),
+            |_| {
+                taken_live = true;
+                row(&slots[next.expect("its stamp was just seen") as usize])
+            },
+        );
+        if taken_live {
+            taking.next = next.and_then(|slot| IdleOrder::newer_than(&self.log_links, slot));
+        }
+        if row == Next::End {
+            self.taking = None;
+        }
+        row
+    }
+
+    /// A producer is about to change and to leave its place in the order of idleness.
+    fn keep(&mut self, slot: u32) {
+        let Some(taking) = &mut self.taking else {
+            return;
+        };
+        if taking.next == Some(slot) {
+            taking.next = IdleOrder::newer_than(&self.log_links, slot);
+        }
+        let producer = &self.slots[slot as usize];
+        let is_listed = !producer.window.batches().is_empty();
+        if is_listed && producer.stamp <= taking.begun {
+            taking.rows.keep(producer.stamp, || Some(row(producer)));
+        }
+    }
+
     fn make_newest(&mut self, slot: u32) {
+        self.stamp += 1;
+        self.slots[slot as usize].stamp = self.stamp;
         let partition = self.slots[slot as usize].partition;
         self.in_log.touch(&mut self.log_links, slot);
         let order = self.in_partition.entry(partition.0).or_default();
@@ -222,6 +300,7 @@ impl Producers {
     }
 
     fn forget(&mut self, slot: u32) {
+        self.keep(slot);
         let producer = &mut self.slots[slot as usize];
         producer.window = Window::default();
         self.in_log.remove(&mut self.log_links, slot);
@@ -241,4 +320,8 @@ impl Producers {
             self.free.push(slot);
         }
     }
+}
+
+fn row(producer: &Producer) -> ProducerRow {
+    (producer.partition, producer.id, producer.window)
 }

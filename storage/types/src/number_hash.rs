@@ -1,18 +1,21 @@
 //! Hashing of a few integers, for maps on the way of every batch: two multiplications per
 //! number instead of SipHash's rounds.
 //!
-//! Producer ids are chosen by clients, so the hash has a secret of the process: without it ids
-//! that share a bucket cannot be worked out beforehand. The secret shows in nothing but the order
+//! Producer ids are chosen by clients, so every map has a secret: without it ids that share a
+//! bucket cannot be worked out beforehand. The secret shows in nothing but the order
 //! of walking a map, and no map is walked where the order could show.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// A map keyed by numbers.
-pub(crate) type NumberMap<K, V> = std::collections::HashMap<K, V, NumberHash>;
+pub type NumberMap<K, V> = std::collections::HashMap<K, V, NumberHash>;
+
+/// A set of numbers.
+pub type NumberSet<K> = std::collections::HashSet<K, NumberHash>;
 
 /// Makes hashers with the secret of this map.
 #[derive(Clone, Debug)]
-pub(crate) struct NumberHash {
+pub struct NumberHash {
     secret: u64,
 }
 
@@ -37,7 +40,7 @@ impl BuildHasher for NumberHash {
 
 /// Folds numbers.
 #[derive(Debug)]
-pub(crate) struct NumberHasher {
+pub struct NumberHasher {
     secret: u64,
     state: u64,
 }
