@@ -15,9 +15,13 @@ use ringlog_storage::format::block_header::{BlockHeader, Group};
 use ringlog_storage::format::checksum::Key;
 use ringlog_storage::format::entry_header::{EntryHeader, EntryKind, EntryMeta};
 use ringlog_storage::format::footer::{self, BlockRef, ROW_BYTES};
-use ringlog_storage::format::manifest::{Anchor, Manifest, PartitionRow, RangeRow, SegmentRow};
+use ringlog_storage::format::manifest::{
+    Anchor, Counts, DroppedRow, Manifest, PartitionRow, RangeRow, RunInfo, SegmentRow,
+};
 use ringlog_storage::format::origin::Origin;
 use ringlog_storage::format::replaced::{Moved, Replaced, Target};
+use ringlog_storage::format::run_header::{self, RunHeader};
+use ringlog_storage::format::run_page::{self, Fence, Page, RunRow};
 use ringlog_storage::format::segment_header::{CheckpointPointer, SegmentHeader};
 use ringlog_storage::format::trailer::Trailer;
 use ringlog_storage::format::{block, segment_name};
@@ -216,6 +220,8 @@ fn manifest(random: &mut Random) -> Manifest {
             partition: PartitionId(number(random)),
             start: Offset(offset(random)),
             end: Offset(offset(random)),
+            counted: Offset(offset(random)),
+            covered: counts(random),
             damage: some(random, |random| {
                 (Offset(offset(random)), Offset(offset(random)))
             }),
@@ -229,6 +235,8 @@ fn manifest(random: &mut Random) -> Manifest {
             data_end: number(random),
             first_sequence: Sequence(number(random)),
             last_sequence: Sequence(number(random)),
+            run: number(random),
+            live: counts(random),
             ranges: some(random, |random| RangeRow {
                 partition: PartitionId(number(random)),
                 first: Offset(offset(random)),
@@ -236,8 +244,63 @@ fn manifest(random: &mut Random) -> Manifest {
                 bytes: number(random),
                 max_timestamp: number(random).cast_signed(),
             }),
+            moved: some(random, |random| PartitionId(number(random))),
+        }),
+        dropped: some(random, |random| DroppedRow {
+            partition: PartitionId(number(random)),
+            counted: Offset(offset(random)),
+        }),
+        runs: some(random, |random| RunInfo {
+            number: number(random),
+            rows: number(random),
+            pages: small_number(random),
+            root: small_number(random),
         }),
     }
+}
+
+fn counts(random: &mut Random) -> Counts {
+    Counts {
+        rows: number(random),
+        bytes: number(random),
+    }
+}
+
+fn run_header(random: &mut Random) -> RunHeader {
+    RunHeader {
+        log: LogId(7),
+        number: number(random),
+        nonce: u128::from(number(random)) << 64 | u128::from(number(random)),
+        unit_bytes: small_number(random),
+    }
+}
+
+/// Rows as a page has them: in order.
+fn run_rows(random: &mut Random) -> Vec<RunRow> {
+    let mut rows = some(random, |random| {
+        let (partition, block) = row(random);
+        let segment = number(random);
+        RunRow {
+            partition,
+            segment,
+            block,
+        }
+    });
+    rows.sort_by_key(|row| (row.partition, row.block.first));
+    rows.dedup_by_key(|row| (row.partition, row.block.first));
+    rows
+}
+
+fn fences(random: &mut Random, page: u32) -> Vec<Fence> {
+    let mut fences = some(random, |random| Fence {
+        partition: PartitionId(number(random)),
+        first: Offset(number(random)),
+        max_timestamp: number(random).cast_signed(),
+        page: small_number(random) % page,
+    });
+    fences.sort_by_key(|fence| (fence.partition, fence.first));
+    fences.dedup_by_key(|fence| (fence.partition, fence.first));
+    fences
 }
 
 fn replaced(random: &mut Random) -> Replaced {
@@ -306,6 +369,25 @@ fn what_is_encoded_decodes_to_itself() {
         let mut bytes = Vec::new();
         checkpoint.encode(&state, &mut bytes);
         assert_eq!(Manifest::decode(&bytes), Ok((checkpoint, &state[..])));
+        let header = run_header(random);
+        header.encode(&mut unit);
+        assert_eq!(RunHeader::decode(&unit), Ok(header));
+        let number_of_page = small_number(random).max(1);
+        let rows = run_rows(random);
+        let mut bytes = Vec::new();
+        run_page::encode_rows(&key, number_of_page, &rows, 4096, &mut bytes);
+        let page = Page::decode(&key, number_of_page, &bytes).unwrap();
+        let found: Vec<_> = (0..page.count()).filter_map(|at| page.row(at)).collect();
+        assert_eq!(found, rows);
+        let above = fences(random, number_of_page);
+        let mut bytes = Vec::new();
+        run_page::encode_fences(&key, (number_of_page, 3), &above, 4096, &mut bytes);
+        let page = Page::decode(&key, number_of_page, &bytes).unwrap();
+        let found: Vec<_> = (0..page.count()).filter_map(|at| page.fence(at)).collect();
+        assert_eq!(found, above);
+        let number_of_run = number(random);
+        let name = run_header::run_file_name(number_of_run);
+        assert_eq!(run_header::run_number_of(&name), Some(number_of_run));
         let switch = replaced(random);
         assert_eq!(Replaced::decode(&switch.encode()), Ok(switch));
         let slot = number(random);
@@ -442,6 +524,35 @@ fn mutated_headers_trailers_footers_and_manifests_are_refused_or_bounded() {
                 assert_eq!(rows.len() * ROW_BYTES, bytes.len());
             }
         }
+
+        run_header(random).encode(&mut unit);
+        mutate(random, &mut unit[..RunHeader::BYTES]);
+        let nonce = u128::from_le_bytes(unit[32..48].try_into().unwrap());
+        let checksum = Key::derive(nonce).checksum(&unit[16..RunHeader::BYTES]);
+        unit[8..16].copy_from_slice(&checksum.to_le_bytes());
+        let _ = RunHeader::decode(&unit);
+        let _ = RunHeader::decode(&unit[..length]);
+
+        let mut bytes = Vec::new();
+        match random.chance(0.5) {
+            true => run_page::encode_rows(&key, 9, &run_rows(random), 4096, &mut bytes),
+            false => {
+                run_page::encode_fences(&key, (9, 1), &fences(random, 9), 4096, &mut bytes);
+            }
+        }
+        mutate(random, &mut bytes[..200]);
+        let sealed = key.checksum(&bytes[8..]);
+        bytes[..8].copy_from_slice(&sealed.to_le_bytes());
+        if let Ok(page) = Page::decode(&key, 9, &bytes) {
+            let rows = (0..page.count()).filter_map(|at| page.row(at)).count();
+            let fences = (0..page.count()).filter_map(|at| page.fence(at)).count();
+            assert_eq!(rows + fences, page.count(), "each item is one of the two");
+            let (partition, at) = (PartitionId(number(random)), Offset(number(random)));
+            assert!(page.first_row_behind(partition, at) <= page.count());
+            assert!(page.fence_before(partition, at) <= page.count());
+        }
+        let cut = below(random, bytes.len() + 1);
+        let _ = Page::decode(&key, 9, &bytes[..cut]);
 
         let mut bytes = Vec::new();
         manifest(random).encode(b"state", &mut bytes);

@@ -102,7 +102,11 @@ fn settle(log: &mut Log<SimIo>, keeper: &mut Keeper) {
 /// Lets the cleaner work until nothing is worth it, or for long.
 fn clean(log: &mut Log<SimIo>, keeper: &mut Keeper) -> u64 {
     for _ in 0..8 {
-        if !(0..4).any(|_| log.plan_cleaning(&|_| Lasting::Long)) {
+        let plans = |_| {
+            turn(log, keeper);
+            log.plan_cleaning(&|_| Lasting::Long)
+        };
+        if !(0..40).any(plans) {
             break;
         }
         for _ in 0..2_000 {

@@ -29,11 +29,13 @@ pub async fn run(core: CoreHandle, mut helper: Helper<CleanTask, CleanOutcome>) 
     loop {
         tokio::time::sleep(PLAN_EVERY).await;
         if !begin_compaction(&core).await {
-            core.with(|core| {
-                let topics = &core.topics;
-                core.log
-                    .plan_cleaning(&|partition| lasting(topics, partition))
-            });
+            plan(&core);
+            // What is looked at more closely has to be read first.
+            while core.with(|core| core.log.looks_at_segments()) {
+                core.work().raise();
+                tokio::time::sleep(TASK_EVERY).await;
+                plan(&core);
+            }
         }
         while core.with(|core| core.log.stats().cleaning) {
             // The log goes on with what the budget allows.
@@ -50,6 +52,15 @@ pub async fn run(core: CoreHandle, mut helper: Helper<CleanTask, CleanOutcome>) 
             core.with(|core| core.log.finish_clean_task(outcome));
         }
     }
+}
+
+/// Has the log look at some of its segments.
+fn plan(core: &CoreHandle) {
+    core.with(|core| {
+        let topics = &core.topics;
+        core.log
+            .plan_cleaning(&|partition| lasting(topics, partition))
+    });
 }
 
 /// Looks for a partition to compact, a step at a time. Whether one is being compacted.

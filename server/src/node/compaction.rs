@@ -46,15 +46,16 @@ pub fn compacted(core: &Core) -> Vec<PartitionId> {
 }
 
 /// Of these partitions the one that needs it most, with the share of it that is not compacted.
+/// Of one whose index is still being read nothing is said: the next look knows.
 pub fn dirtiest(
-    core: &Core,
+    core: &mut Core,
     partitions: &[PartitionId],
     now_ms: i64,
 ) -> Option<(u128, PartitionId, Compactable)> {
     let due = partitions.iter().filter_map(|partition| {
         let topic = core.topics.by_number(partition.topic())?;
         let newest_ms = now_ms.saturating_sub(topic.config.min_compaction_lag_ms());
-        let found = core.log.compactable(*partition, newest_ms);
+        let found = core.log.compactable(*partition, newest_ms).ok()?;
         let dirty = dirty_millionths(&found);
         is_due(&topic.config, &found, dirty, now_ms).then_some((dirty, *partition, found))
     });

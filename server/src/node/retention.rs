@@ -15,6 +15,12 @@ use super::core::{Core, CoreHandle};
 /// Partitions looked at in one step.
 const PARTITIONS_PER_STEP: usize = 128;
 
+/// How often the partitions of a step are asked for again, while the index of old segments is read.
+const ATTEMPTS: usize = 64;
+
+/// How long a read of the index is waited for.
+const READ_PATIENCE: Duration = Duration::from_millis(100);
+
 /// Checks retention for as long as the core runs.
 pub async fn run(core: CoreHandle) {
     let settings = core.settings();
@@ -29,37 +35,62 @@ pub async fn run(core: CoreHandle) {
 async fn check(core: &CoreHandle) {
     let partitions: Vec<PartitionId> = core.with(|core| core.log.partitions().collect());
     for step in partitions.chunks(PARTITIONS_PER_STEP) {
-        let result = core.with(|core| {
-            let now_ms = core.now_ms();
-            step.iter()
-                .try_for_each(|partition| move_start(core, *partition, now_ms))
-        });
-        match result {
-            Ok(()) => tokio::task::yield_now().await,
-            // The rest is looked at the next time.
-            Err(AppendError::Busy) => return,
-            Err(error) => {
-                tracing::warn!(core = %core.id(), %error, "retention could not be carried out");
-                return;
+        let mut left = step.to_vec();
+        for _ in 0..ATTEMPTS {
+            let (mut ticket, mut later) = (None, Vec::new());
+            let result = core.with(|core| {
+                let now_ms = core.now_ms();
+                left.iter().try_for_each(|partition| {
+                    if let Err(read) = move_start(core, *partition, now_ms)? {
+                        ticket = Some(read);
+                        later.push(*partition);
+                    }
+                    Ok(())
+                })
+            });
+            match (result, ticket) {
+                (Ok(()), None) => break,
+                (Ok(()), Some(ticket)) => {
+                    // Without a read under way there is none to wait for: the next check it is.
+                    let reads = core.reads_done(ticket);
+                    let _ = tokio::time::timeout(READ_PATIENCE, reads).await;
+                }
+                // The rest is looked at the next time.
+                (Err(AppendError::Busy), _) => return,
+                (Err(error), _) => {
+                    tracing::warn!(core = %core.id(), %error, "retention could not be carried out");
+                    return;
+                }
             }
+            left = later;
         }
+        tokio::task::yield_now().await;
     }
 }
 
-fn move_start(core: &mut Core, partition: PartitionId, now_ms: i64) -> Result<(), AppendError> {
+/// `Ok(Err(ticket))`: the index of old segments must be read first.
+fn move_start(
+    core: &mut Core,
+    partition: PartitionId,
+    now_ms: i64,
+) -> Result<Result<(), u64>, AppendError> {
     let Some(topic) = core.topics.by_number(partition.topic()) else {
         // Its topic was deleted; its end is on its way into the log.
-        return Ok(());
+        return Ok(Ok(()));
     };
     let Some((keep_bytes, expire_before_ms)) = limits(&topic.config, now_ms) else {
-        return Ok(());
+        return Ok(Ok(()));
     };
     let wanted = core
         .log
         .retention_start(partition, keep_bytes, expire_before_ms);
+    let wanted = match wanted {
+        Ok(wanted) => wanted,
+        Err(ticket) => return Ok(Err(ticket)),
+    };
     let (start, end) = core.log.bounds(partition);
     if wanted <= start || wanted > end {
-        return Ok(());
+        return Ok(Ok(()));
     }
     let meta = EntryMeta {
         partition,
@@ -71,7 +102,7 @@ fn move_start(core: &mut Core, partition: PartitionId, now_ms: i64) -> Result<()
     };
     core.log.append(&[(meta, &[])])?;
     tracing::debug!(%partition, from = %start, to = %wanted, "retention moves the start");
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// Bytes to keep, and the time before which records expire; `None` without any limit.

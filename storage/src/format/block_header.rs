@@ -16,7 +16,7 @@ use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::checksum::Key;
-use super::{FORMAT_VERSION, FormatError};
+use super::{FORMAT_VERSION, FormatError, check_version};
 
 const MAGIC: u32 = 0x4b4c_4252;
 const WHAT: &str = "block header";
@@ -164,14 +164,7 @@ impl BlockHeader {
         if checksum != raw.checksum.get() {
             return Err(FormatError::Checksum { what: WHAT });
         }
-        if raw.version.get() != FORMAT_VERSION {
-            let found = raw.version.get();
-            return Err(FormatError::Version {
-                what: WHAT,
-                found,
-                known: FORMAT_VERSION,
-            });
-        }
+        check_version(WHAT, raw.version.get())?;
         let group = match raw.flags.get() {
             0 => Group::Whole,
             1 => Group::Begin,

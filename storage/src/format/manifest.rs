@@ -1,28 +1,29 @@
 //! Storage's own part of a checkpoint: the point it describes (the anchor), the partitions'
-//! bounds, and what each sealed segment holds of them.
+//! bounds, what each sealed segment holds of them or which index run knows it, and the runs.
 //!
 //! ```text
-//! version u16 = 1, or 2 with foreign segments
+//! version u16
 //! anchor: sequence u64, segment u64, end position u64, checksum u64
-//! partitions u32 × { partition u64, start u64, end u64, damage u32 × { first u64, end u64 } }
+//! dropped u32 × { partition u64, counted u64 }
+//! runs u32 × { number u64, rows u64, pages u32, root u32 }
+//! partitions u32 × { partition u64, start u64, end u64,
+//!                    counted u64, covered rows u64, covered bytes u64,
+//!                    damage u32 × { first u64, end u64 } }
 //! segments u32 × { segment u64, data end u64, first sequence u64, last sequence u64,
+//!                  run u64, live rows u64, live bytes u64, moved u32 × { partition u64 },
 //!                  ranges u32 × { partition u64, first u64, end u64, bytes u64, max timestamp i64 } }
-//! version 2: foreign u32 × { row of the table above u32, log u32, segment there u64 }
+//! foreign u32 × { row of the table of segments u32, log u32, segment there u64 }
 //! machine state: the rest
 //! ```
+//! Version 1 has no counted, covered rows and bytes, dropped, run, live rows and bytes, moved, runs and foreign.
 
 use ringlog_types::{LogId, Offset, PartitionId, Sequence};
 
-use super::FormatError;
 use super::origin::Origin;
 use super::reader::Reader;
+use super::{FORMAT_VERSION, FormatError, check_version};
 
 const WHAT: &str = "checkpoint";
-
-/// Every segment is the log's own.
-const OWN_SEGMENTS: u16 = 1;
-/// Some were written by other logs.
-const FOREIGN_SEGMENTS: u16 = 2;
 
 /// The last block whose effects a checkpoint includes. Replay starts behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,37 @@ pub struct Anchor {
     pub checksum: u64,
 }
 
+/// Rows of runs that are counted as live, and the bytes of the batches they stand for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// A partition that was dropped while rows of it are counted as live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DroppedRow {
+    /// Which.
+    pub partition: PartitionId,
+    /// Rows that end at or before this offset are no longer counted.
+    pub counted: Offset,
+}
+
+/// An index run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunInfo {
+    /// Its number, and its file's.
+    pub number: u64,
+    /// Rows in it.
+    pub rows: u64,
+    /// Units in its file, the header included.
+    pub pages: u32,
+    /// The page in which a search begins.
+    pub root: u32,
+}
+
 /// A partition's bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionRow {
@@ -46,6 +78,10 @@ pub struct PartitionRow {
     pub start: Offset,
     /// Behind the last committed offset.
     pub end: Offset,
+    /// Rows of the runs that end at or before this offset are no longer counted as live.
+    pub counted: Offset,
+    /// Its rows in the runs that are counted as live.
+    pub covered: Counts,
     /// Offsets that are known to be lost, as half-open ranges.
     pub damage: Vec<(Offset, Offset)>,
 }
@@ -78,8 +114,14 @@ pub struct SegmentRow {
     pub first_sequence: Sequence,
     /// Its last block (up to the anchor), likewise.
     pub last_sequence: Sequence,
+    /// The run that has its rows, 0: none, then `ranges` says what it holds.
+    pub run: u64,
+    /// Its rows in that run that are live.
+    pub live: Counts,
     /// What it holds.
     pub ranges: Vec<RangeRow>,
+    /// Partitions that its footer has rows of and that lie elsewhere, though they are this log's.
+    pub moved: Vec<PartitionId>,
 }
 
 /// Storage's part of a checkpoint.
@@ -91,14 +133,24 @@ pub struct Manifest {
     pub partitions: Vec<PartitionRow>,
     /// Every live segment up to the anchor's.
     pub segments: Vec<SegmentRow>,
+    /// Dropped partitions that are still counted in segments.
+    pub dropped: Vec<DroppedRow>,
+    /// The index runs.
+    pub runs: Vec<RunInfo>,
 }
 
 impl PartitionRow {
     /// Appends it.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        for field in [self.partition.0, self.start.0, self.end.0] {
-            out.extend(field.to_le_bytes());
-        }
+        let fields = [
+            self.partition.0,
+            self.start.0,
+            self.end.0,
+            self.counted.0,
+            self.covered.rows,
+            self.covered.bytes,
+        ];
+        out.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
         put_count(out, self.damage.len());
         for (first, end) in &self.damage {
             out.extend(first.0.to_le_bytes());
@@ -124,20 +176,27 @@ impl SegmentRow {
             self.data_end,
             self.first_sequence.0,
             self.last_sequence.0,
+            self.run,
+            self.live.rows,
+            self.live.bytes,
         ];
         out.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
+        put_count(out, self.moved.len());
+        for partition in &self.moved {
+            out.extend(partition.0.to_le_bytes());
+        }
     }
 }
 
 impl Manifest {
     /// Appends what stands in front of the partitions.
-    pub fn encode_head(anchor: &Anchor, has_foreign: bool, out: &mut Vec<u8>) {
-        let version = if has_foreign {
-            FOREIGN_SEGMENTS
-        } else {
-            OWN_SEGMENTS
-        };
-        out.extend(version.to_le_bytes());
+    pub fn encode_head(
+        anchor: &Anchor,
+        dropped: &[DroppedRow],
+        runs: &[RunInfo],
+        out: &mut Vec<u8>,
+    ) {
+        out.extend(FORMAT_VERSION.to_le_bytes());
         let point = [
             anchor.sequence.0,
             anchor.segment,
@@ -145,13 +204,22 @@ impl Manifest {
             anchor.checksum,
         ];
         out.extend(point.iter().flat_map(|field| field.to_le_bytes()));
+        put_count(out, dropped.len());
+        for row in dropped {
+            out.extend(row.partition.0.to_le_bytes());
+            out.extend(row.counted.0.to_le_bytes());
+        }
+        put_count(out, runs.len());
+        for run in runs {
+            out.extend(run.number.to_le_bytes());
+            out.extend(run.rows.to_le_bytes());
+            out.extend(run.pages.to_le_bytes());
+            out.extend(run.root.to_le_bytes());
+        }
     }
 
     /// Appends what stands behind the segments: which rows of them are other logs'.
     pub fn encode_foreign(foreign: &[(u32, Origin)], out: &mut Vec<u8>) {
-        if foreign.is_empty() {
-            return;
-        }
         put_count(out, foreign.len());
         for (number, origin) in foreign {
             out.extend(number.to_le_bytes());
@@ -166,7 +234,7 @@ impl Manifest {
             .zip(&self.segments)
             .filter_map(|(number, row)| Some((number, row.origin?)))
             .collect();
-        Manifest::encode_head(&self.anchor, !foreign.is_empty(), out);
+        Manifest::encode_head(&self.anchor, &self.dropped, &self.runs, out);
         put_count(out, self.partitions.len());
         for row in &self.partitions {
             row.encode(out);
@@ -190,23 +258,39 @@ impl Manifest {
     pub fn decode(bytes: &[u8]) -> Result<(Manifest, &[u8]), FormatError> {
         let mut reader = Reader::new(bytes, WHAT);
         let version = reader.u16()?;
-        if !(OWN_SEGMENTS..=FOREIGN_SEGMENTS).contains(&version) {
-            return Err(FormatError::Version {
-                what: WHAT,
-                found: version,
-                known: FOREIGN_SEGMENTS,
-            });
-        }
+        check_version(WHAT, version)?;
+        let has_runs = version >= 2;
         let anchor = Anchor {
             sequence: Sequence(reader.u64()?),
             segment: reader.u64()?,
             end_position: reader.u64()?,
             checksum: reader.u64()?,
         };
-        let mut partitions = Vec::with_capacity(0);
-        for _ in 0..reader.count(28)? {
+        let mut dropped = Vec::new();
+        for _ in 0..if has_runs { reader.count(16)? } else { 0 } {
+            dropped.push(DroppedRow {
+                partition: PartitionId(reader.u64()?),
+                counted: offset(&mut reader)?,
+            });
+        }
+        let mut runs = Vec::new();
+        for _ in 0..if has_runs { reader.count(24)? } else { 0 } {
+            runs.push(RunInfo {
+                number: reader.u64()?,
+                rows: reader.u64()?,
+                pages: reader.u32()?,
+                root: reader.u32()?,
+            });
+        }
+        let mut partitions = Vec::new();
+        for _ in 0..reader.count(if has_runs { 52 } else { 28 })? {
             let partition = PartitionId(reader.u64()?);
             let (start, end) = (offset(&mut reader)?, offset(&mut reader)?);
+            let (mut counted, mut covered) = (start, Counts::default());
+            if has_runs {
+                counted = offset(&mut reader)?;
+                covered = counts(&mut reader)?;
+            }
             let mut damage = Vec::new();
             for _ in 0..reader.count(16)? {
                 damage.push((offset(&mut reader)?, offset(&mut reader)?));
@@ -215,14 +299,25 @@ impl Manifest {
                 partition,
                 start,
                 end,
+                counted,
+                covered,
                 damage,
             });
         }
         let mut segments = Vec::new();
-        for _ in 0..reader.count(36)? {
+        for _ in 0..reader.count(if has_runs { 64 } else { 36 })? {
             let (segment, data_end) = (reader.u64()?, reader.u64()?);
             let first_sequence = Sequence(reader.u64()?);
             let last_sequence = Sequence(reader.u64()?);
+            let (mut run, mut live) = (0, Counts::default());
+            if has_runs {
+                run = reader.u64()?;
+                live = counts(&mut reader)?;
+            }
+            let mut moved = Vec::new();
+            for _ in 0..if has_runs { reader.count(8)? } else { 0 } {
+                moved.push(PartitionId(reader.u64()?));
+            }
             let mut ranges = Vec::new();
             for _ in 0..reader.count(40)? {
                 ranges.push(RangeRow {
@@ -239,33 +334,43 @@ impl Manifest {
                 data_end,
                 first_sequence,
                 last_sequence,
+                run,
+                live,
                 ranges,
+                moved,
             });
         }
-        if version == FOREIGN_SEGMENTS {
-            for _ in 0..reader.count(16)? {
-                let number = reader.u32()?;
-                let origin = Origin {
-                    log: LogId(reader.u32()?),
-                    segment: reader.u64()?,
-                };
-                let row = segments.get_mut(number as usize);
-                let row = row.ok_or_else(|| FormatError::Bounds {
-                    what: WHAT,
-                    detail: format!("{origin} stands in row {number}, which is not there"),
-                })?;
-                row.origin = Some(origin);
-            }
+        for _ in 0..if has_runs { reader.count(16)? } else { 0 } {
+            let number = reader.u32()?;
+            let origin = Origin {
+                log: LogId(reader.u32()?),
+                segment: reader.u64()?,
+            };
+            let row = segments.get_mut(number as usize);
+            let row = row.ok_or_else(|| FormatError::Bounds {
+                what: WHAT,
+                detail: format!("{origin} stands in row {number}, which is not there"),
+            })?;
+            row.origin = Some(origin);
         }
         Ok((
             Manifest {
                 anchor,
                 partitions,
                 segments,
+                dropped,
+                runs,
             },
             reader.rest(),
         ))
     }
+}
+
+fn counts(reader: &mut Reader<'_>) -> Result<Counts, FormatError> {
+    Ok(Counts {
+        rows: reader.u64()?,
+        bytes: reader.u64()?,
+    })
 }
 
 /// Appends how many rows follow.
@@ -301,6 +406,8 @@ mod tests {
                 partition: PartitionId(7),
                 start: Offset(1),
                 end: Offset(20),
+                counted: Offset(1),
+                covered: Counts { rows: 3, bytes: 77 },
                 damage: vec![(Offset(3), Offset(4))],
             }],
             segments: vec![SegmentRow {
@@ -309,6 +416,8 @@ mod tests {
                 data_end: 8192,
                 first_sequence: Sequence(1),
                 last_sequence: Sequence(9),
+                run: 5,
+                live: Counts { rows: 4, bytes: 99 },
                 ranges: vec![RangeRow {
                     partition: PartitionId(7),
                     first: Offset(0),
@@ -316,6 +425,17 @@ mod tests {
                     bytes: 900,
                     max_timestamp: -1,
                 }],
+                moved: vec![PartitionId(6), PartitionId(8)],
+            }],
+            dropped: vec![DroppedRow {
+                partition: PartitionId(8),
+                counted: Offset(2),
+            }],
+            runs: vec![RunInfo {
+                number: 5,
+                rows: 7,
+                pages: 3,
+                root: 2,
             }],
         }
     }
@@ -345,7 +465,6 @@ mod tests {
             Manifest::decode(&bytes),
             Ok((manifest.clone(), &b"state"[..]))
         );
-        assert_eq!(bytes[..2], [2, 0]);
         bytes.truncate(bytes.len() - b"state".len());
         for length in 0..bytes.len() {
             assert!(

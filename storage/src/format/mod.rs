@@ -20,12 +20,29 @@ pub mod manifest;
 pub mod origin;
 pub mod reader;
 pub mod replaced;
+pub mod run_header;
+pub mod run_page;
 pub mod segment_header;
 pub mod segment_name;
 pub mod trailer;
 
 /// Version of every structure in this folder. A change of any of them raises it.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
+
+/// The oldest version that is still read.
+pub const OLDEST_VERSION: u16 = 1;
+
+/// Whether a structure of this version can be read.
+///
+/// # Errors
+/// It is of another version, which is named.
+pub fn check_version(what: &'static str, found: u16) -> Result<(), FormatError> {
+    if (OLDEST_VERSION..=FORMAT_VERSION).contains(&found) {
+        return Ok(());
+    }
+    let known = FORMAT_VERSION;
+    Err(FormatError::Version { what, found, known })
+}
 
 /// Why bytes are not what they should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::checksum::Key;
 use super::segment_header::CheckpointPointer;
-use super::{FORMAT_VERSION, FormatError};
+use super::{FORMAT_VERSION, FormatError, check_version};
 
 const MAGIC: [u8; 8] = *b"RINGLEND";
 const WHAT: &str = "segment trailer";
@@ -103,14 +103,7 @@ impl Trailer {
         if key.checksum(&raw.as_bytes()[8..]) != raw.checksum.get() {
             return Err(FormatError::Checksum { what: WHAT });
         }
-        if raw.version.get() != FORMAT_VERSION {
-            let found = raw.version.get();
-            return Err(FormatError::Version {
-                what: WHAT,
-                found,
-                known: FORMAT_VERSION,
-            });
-        }
+        check_version(WHAT, raw.version.get())?;
         let checkpoint = (raw.checkpoint_sequence.get() > 0).then(|| CheckpointPointer {
             sequence: Sequence(raw.checkpoint_sequence.get()),
             segment: raw.checkpoint_segment.get(),

@@ -10,6 +10,7 @@ use super::finding::{Fault, LogCheck, Place};
 use super::offsets::Partitions;
 use super::progress::{Check, CheckOptions};
 use super::replayed::{self, Cursor};
+use super::runs;
 use super::source::Source;
 use super::survey::survey;
 
@@ -33,7 +34,7 @@ pub fn check(
     let unnamed = unnamed.map(|(_, found)| found.name.clone());
     survey.number_foreign(manifest);
     let mut check = Check::new(source, log, options, &survey);
-    let manifest = match loaded {
+    let mut manifest = match loaded {
         None => None,
         Some((pointer, loaded)) => match loaded {
             Ok(manifest) => Some((pointer, manifest)),
@@ -76,7 +77,8 @@ pub fn check(
     }
     let mut partitions = Partitions::default();
     let mut cursor = Cursor::beginning();
-    if let Some((pointer, manifest)) = &manifest {
+    if let Some((pointer, manifest)) = &mut manifest {
+        runs::check_runs(&mut check, log, manifest)?;
         check.checkpoint = Some(pointer.sequence);
         partitions = Partitions::of(manifest);
         adopted::check_segments(&mut check, manifest)?;

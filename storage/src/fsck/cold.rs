@@ -10,7 +10,7 @@ use super::finding::{Fault, Place, Severity};
 use super::progress::Check;
 use super::survey::Found;
 use crate::format::cold;
-use crate::format::manifest::{Manifest, SegmentRow};
+use crate::format::manifest::{Counts, Manifest, SegmentRow};
 use crate::format::replaced::Replaced;
 
 /// What an entry that replaces segments changes: the targets are the log's, and of the sources
@@ -43,7 +43,10 @@ pub(super) fn replace(check: &mut Check<'_>, replaced: &Replaced) -> Result<(), 
             data_end: target.data_end,
             first_sequence: target.first_sequence,
             last_sequence: target.last_sequence,
+            run: 0,
+            live: Counts::default(),
             ranges: target.ranges.clone(),
+            moved: Vec::new(),
         };
         check_segment(check, &row)?;
     }

@@ -40,6 +40,8 @@ pub enum Fault {
     Group,
     /// The index of a sealed segment.
     Footer,
+    /// An index run.
+    IndexRun,
     /// The last unit of a sealed segment.
     Trailer,
     /// A segment that was not sealed although a later one was begun.
@@ -69,6 +71,7 @@ impl Fault {
             Fault::Statement => "statement",
             Fault::Group => "group",
             Fault::Footer => "footer",
+            Fault::IndexRun => "index-run",
             Fault::Trailer => "trailer",
             Fault::Unsealed => "unsealed",
             Fault::Checkpoint => "checkpoint",

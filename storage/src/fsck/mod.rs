@@ -11,6 +11,7 @@
 //! | `survey` | what each file is |
 //! | `scan` | a segment's blocks |
 //! | `checkpoint` | the newest one |
+//! | `runs` | the index runs that it names |
 //! | `cold` | segments that the cleaner wrote |
 //! | `adopted` | segments that the checkpoint knows |
 //! | `replayed` | the chain behind it, and where it ends |
@@ -35,6 +36,7 @@ mod offsets;
 mod progress;
 mod repair;
 mod replayed;
+mod runs;
 mod scan;
 mod sealed;
 mod source;

@@ -14,6 +14,7 @@ use crate::format::checksum::Key;
 use crate::format::cold;
 use crate::format::manifest::Manifest;
 use crate::format::origin::Origin;
+use crate::format::run_header::run_number_of;
 use crate::format::segment_header::{CheckpointPointer, SegmentHeader};
 use crate::format::segment_name::slot_of;
 use crate::format::trailer::Trailer;
@@ -76,6 +77,9 @@ pub(super) fn survey(source: &dyn Source, log: LogId) -> Result<Survey, CheckErr
         .map_err(unreadable("listing the directory".to_owned()))?;
     let mut survey = Survey::default();
     for (name, file_bytes) in listed {
+        if run_number_of(&name).is_some() {
+            continue; // Looked at when it is known which ones the checkpoint names.
+        }
         let origin = Origin::of_file_name(&name);
         if origin.is_none() && slot_of(&name).is_none() {
             survey.note(

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use ringlog_types::Sequence;
 
 use super::block::Block;
-use super::index::{SegmentIndex, SegmentRange, gaps};
+use super::index::{Covered, Ghost, SegmentIndex, SegmentRange, gaps};
 use super::report::{Damage, OpenError, RecoveryReport};
 use super::segments::{FooterPlace, Stage};
 use super::survey::{Found, place};
@@ -34,6 +34,11 @@ struct Lost {
     position: u64,
     first: Sequence,
     end: Sequence,
+}
+
+fn covered_by(row: &SegmentRow) -> Option<Covered> {
+    let (run, live) = (row.run, row.live);
+    (run > 0).then_some(Covered { run, live })
 }
 
 /// The place of a footer that fails its check.
@@ -120,6 +125,7 @@ impl<I: Io> Log<I> {
         for row in &manifest.partitions {
             let state = self.partitions.entry(row.partition).or_default();
             (state.start, state.end) = (row.start, row.end);
+            (state.counted, state.covered) = (row.counted, row.covered);
             state.damage.clone_from(&row.damage);
             self.stats.damaged_ranges += row.damage.len() as u64;
         }
@@ -132,6 +138,16 @@ impl<I: Io> Log<I> {
             }
             let cold = self.take_cold_file(row.segment);
             let Some(file) = found.get(&row.segment).or(cold.as_ref()) else {
+                if let Some(covered) = covered_by(row) {
+                    report.segments_missing += usize::from(row.origin.is_none());
+                    let ghost = Ghost {
+                        covered,
+                        moved: row.moved.iter().copied().collect(),
+                        blocks: (row.first_sequence, row.last_sequence.next()),
+                    };
+                    self.runs.ghosts.insert(row.segment, ghost);
+                    continue;
+                }
                 self.segment_is_missing(row, report);
                 continue;
             };
@@ -155,8 +171,17 @@ impl<I: Io> Log<I> {
             });
             segment.index.partitions = ranges.collect();
             segment.index.resident = false;
+            segment.index.covered = covered_by(row);
+            segment.index.moved = row.moved.iter().copied().collect();
             segment.is_cold = file.is_cold;
-            if segment.is_cold || segment.origin.is_some() {
+            if segment.index.covered.is_some() {
+                // Its run knows its blocks: without a trailer nothing need be read.
+                segment.stage = Stage::Sealed;
+                segment.amplification = segment.is_cold.then_some(1.0);
+                segment.last_checksum = sealed.map_or(0, |trailer| trailer.last_checksum);
+                segment.footer = sealed.as_ref().map(place);
+                self.segments.live.insert(row.segment, segment);
+            } else if segment.is_cold || segment.origin.is_some() {
                 // Whole before anything named it, and not to be sealed anew. Without its trailer
                 // nobody knows its footer, and its rows are made again from its blocks when
                 // somebody asks.

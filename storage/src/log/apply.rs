@@ -210,6 +210,7 @@ impl<I: Io> Log<I> {
         state.end = state.end.max(state.start);
         let start = state.start;
         state.damage.retain(|(_, end)| *end > start);
+        let mut emptied = false;
         while let Some((_, id)) = state.segments.front() {
             let Some(segment) = self.segments.live.get_mut(id) else {
                 state.segments.pop_front();
@@ -222,9 +223,13 @@ impl<I: Io> Log<I> {
             let before = segment.index.rows;
             segment.index.remove(meta.partition);
             self.resident_rows -= before - segment.index.rows;
+            emptied |= segment.index.is_dead();
             state.segments.pop_front();
         }
-        self.release_dead_segments();
+        self.start_moved(meta.partition);
+        if emptied {
+            self.release_dead_segments();
+        }
     }
 
     fn drop_partition(&mut self, meta: &EntryMeta) {
@@ -239,6 +244,7 @@ impl<I: Io> Log<I> {
                 self.resident_rows -= before - segment.index.rows;
             }
         }
+        self.covered_dropped(meta.partition, state.counted, state.covered.rows);
         self.release_dead_segments();
     }
 
@@ -255,6 +261,8 @@ impl<I: Io> Log<I> {
         for segment in dead {
             self.cache.forget_segment(segment);
             self.footers.retain(|(id, _)| *id != segment);
+            self.runs.bad_blocks.forget_segment(segment);
+            self.runs.look = true;
         }
         let live = self.segments.live.values();
         self.stats.segments_foreign = live.take_while(|s| s.origin.is_some()).count();
@@ -266,7 +274,8 @@ impl<I: Io> Log<I> {
     pub(super) fn set_index(&mut self, id: u64, index: SegmentIndex) {
         if let Some(segment) = self.segments.live.get_mut(&id) {
             self.resident_rows += index.rows;
-            segment.index = index;
+            let moved = std::mem::take(&mut segment.index.moved);
+            segment.index = SegmentIndex { moved, ..index };
         }
     }
 }

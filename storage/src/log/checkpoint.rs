@@ -17,8 +17,12 @@ use crate::io::Io;
 impl<I: Io> Log<I> {
     /// Begins a checkpoint of the committed state, unless one is under way or has to wait.
     pub(super) fn start_checkpoint(&mut self, machine: &mut dyn Machine) {
+        if self.is_closing {
+            self.finish_switch();
+        }
         let is_under_way = self.taking.is_some() || self.pending_checkpoint.is_some();
-        if is_under_way || !self.open_group.is_empty() || self.replaces_segments() {
+        let waits = self.replaces_segments() || self.is_switching();
+        if is_under_way || !self.open_group.is_empty() || waits {
             return;
         }
         self.bytes_since_checkpoint = 0;
@@ -44,6 +48,8 @@ impl<I: Io> Log<I> {
             anchor: self.anchor,
             partitions,
             segments: segments.collect(),
+            dropped: self.dropped_rows(),
+            runs: self.runs.live.values().map(|run| run.info).collect(),
         }
     }
 
@@ -69,6 +75,8 @@ impl<I: Io> Log<I> {
         self.checkpoint_anchor_segment = pending.anchor_segment;
         self.checkpoint_anchor = pending.anchor;
         self.checkpoint = Some(first);
+        let runs = std::mem::take(&mut pending.runs);
+        self.runs_are_named(first.sequence, runs);
         self.pending_checkpoint = None;
         self.stats.checkpoints += 1;
         self.release_dead_segments();

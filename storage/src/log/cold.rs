@@ -85,7 +85,7 @@ impl<I: Io> Log<I> {
         first.sort_unstable();
         let (unstarted, refused) = self.start_reads(first);
         next = unstarted.or(next);
-        let under_way = self.cold_reads.count();
+        let under_way = self.cold_reads.count() + self.runs.page_reads.len() as u64;
         if under_way > 0 {
             return Brought {
                 one_done: self.reads_done,

@@ -233,6 +233,7 @@ impl<I: Io> Log<I> {
             self.checkpoint_step(machine);
             self.seal_full_segments();
             self.mark_when_idle();
+            self.runs_step();
         }
         self.take_arrived();
         self.scrub();
@@ -263,6 +264,7 @@ impl<I: Io> Log<I> {
             Work::PieceRead(piece) => self.piece_read(*piece, completion),
             Work::FooterRead(segment) => self.footer_read(segment, completion),
             Work::Rescan(segment) => self.rescanned(segment, completion),
+            Work::Run(work) => self.run_done(work, completion),
             Work::Clean => self.cleaned(completion),
             Work::Scrub => self.scrubbed(completion),
             Work::Housekeeping(what) => {
@@ -381,10 +383,11 @@ impl<I: Io> Log<I> {
             .then(|| (self.last_progress + self.config.idle_mark_after).saturating_sub(now));
         let retry = self.segments.is_stuck().then_some(SPACE_RETRY);
         let flush = self.flush_due().filter(|_| !self.flush_in_flight);
+        let runs = self.runs_wait_for_a_step().then_some(Duration::ZERO);
         let clean = self.clean_deadline();
         let scrub = self.scrub_deadline(now);
         let checkpoint = self.checkpoint_deadline();
-        [mark, retry, flush, clean, scrub, checkpoint]
+        [mark, retry, flush, runs, clean, scrub, checkpoint]
             .into_iter()
             .flatten()
             .min()

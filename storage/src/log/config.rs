@@ -50,8 +50,13 @@ pub struct LogConfig {
     pub idle_mark_after: Duration,
     /// With less space than this left, records are refused; offsets and deletes go on.
     pub reserve_bytes: u64,
-    /// Rows of the index kept in memory for sealed segments; older ones are read from footers.
+    /// Rows of the index kept in memory for sealed segments. Beyond half of it those of the oldest
+    /// go into an index run on disk.
     pub index_rows: usize,
+    /// Memory for pages of index runs, beside one page for each run.
+    pub index_cache_bytes: usize,
+    /// So many index runs of a like size become one.
+    pub index_fan_in: usize,
     /// Bytes that the cleaner reads and writes in a second, four times as many while nothing else
     /// is written; 0: nothing is cleaned.
     pub clean_bytes_per_second: u64,
@@ -90,6 +95,8 @@ impl Default for LogConfig {
             idle_mark_after: Duration::from_millis(50),
             reserve_bytes: 16 << 20,
             index_rows: 64 << 10,
+            index_cache_bytes: 8 << 20,
+            index_fan_in: 8,
             clean_bytes_per_second: 32 << 20,
             clean_live_share: 0.5,
             clean_amplification: 4.0,

@@ -23,7 +23,7 @@ use super::report::{OpenError, RecoveryReport};
 use super::segments::Stage;
 use super::walk::run;
 use super::{Entry, EntryMeta, Log, Machine};
-use crate::format::manifest::{Anchor, Manifest, PartitionRow, RangeRow, SegmentRow};
+use crate::format::manifest::{Anchor, Counts, Manifest, PartitionRow, RangeRow, SegmentRow};
 use crate::format::origin::Origin;
 use crate::io::{FileId, Io, Op};
 
@@ -75,6 +75,7 @@ impl<I: Io> Log<I> {
             .collect();
         self.come_to_rest(machine)?;
         self.settle_files()?;
+        self.expand_covered()?;
         let mut segments = Vec::new();
         let ids: Vec<u64> = self.segments.live.keys().copied().collect();
         for id in ids {
@@ -97,7 +98,11 @@ impl<I: Io> Log<I> {
                 data_end: segment.position,
                 first_sequence: segment.first_sequence,
                 last_sequence: segment.last_sequence,
+                run: 0,
+                live: Counts::default(),
                 ranges,
+                // The log that takes it in sees for itself what it has no part of.
+                moved: Vec::new(),
             };
             if unsealed.contains(&id) {
                 self.flush_cut(&name, file)?;
@@ -233,6 +238,8 @@ fn numbered(partitions: Vec<PartitionRow>, segments: Vec<SegmentRow>) -> Manifes
         },
         partitions,
         segments,
+        dropped: Vec::new(),
+        runs: Vec::new(),
     }
 }
 

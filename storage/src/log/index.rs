@@ -3,12 +3,12 @@
 //! Recent segments keep a row for each block and partition; older ones only what a partition
 //! spans, and their footers are read again when somebody asks.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ringlog_types::{Offset, PartitionId};
+use ringlog_types::{Offset, PartitionId, Sequence};
 
 use crate::format::footer::{self, BlockRef};
-use crate::format::manifest::{PartitionRow, RangeRow};
+use crate::format::manifest::{Counts, PartitionRow, RangeRow};
 
 /// The records of one partition in one segment.
 #[derive(Clone, Debug)]
@@ -34,6 +34,25 @@ impl SegmentRange {
     }
 }
 
+/// A sealed segment whose rows are in a run on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Covered {
+    /// Which run.
+    pub run: u64,
+    /// Its rows there that count as live.
+    pub live: Counts,
+}
+
+/// A segment that a checkpoint names, whose rows a run has, and that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ghost {
+    pub covered: Covered,
+    /// See [`SegmentIndex::moved`].
+    pub moved: BTreeSet<PartitionId>,
+    /// Its first block, and the one behind its last.
+    pub blocks: (Sequence, Sequence),
+}
+
 /// What a segment holds.
 #[derive(Debug, Default)]
 pub(super) struct SegmentIndex {
@@ -43,6 +62,15 @@ pub(super) struct SegmentIndex {
     pub rows: usize,
     /// Whether the rows of the blocks are here.
     pub resident: bool,
+    /// The run that has its rows. Partitions that are still in `partitions` are being handed over.
+    pub covered: Option<Covered>,
+    /// Partitions of this log that its footer has rows of, and that lie elsewhere: compaction moved
+    /// them, or another log's part of the segment was not taken in. Their rows do not count,
+    /// whatever a run or the footer says.
+    pub moved: BTreeSet<PartitionId>,
+    /// Its footer has rows of records that are lost, or were given again: its rows stay in memory, because
+    /// a run that is damaged is made anew from footers.
+    pub is_overstated: bool,
 }
 
 impl SegmentIndex {
@@ -51,6 +79,12 @@ impl SegmentIndex {
             resident: true,
             ..SegmentIndex::default()
         }
+    }
+
+    /// Whether nothing in it is live.
+    pub fn is_dead(&self) -> bool {
+        let covered = self.covered.is_none_or(|covered| covered.live.rows == 0);
+        self.partitions.is_empty() && covered
     }
 
     /// Adds records of a block. Records of the same block and partition share a row.
@@ -173,6 +207,12 @@ impl Footer {
         &self.rows[from..to]
     }
 
+    /// The first partition in it, at or behind another.
+    pub fn partition_from(&self, partition: PartitionId) -> Option<PartitionId> {
+        let from = self.rows.partition_point(|(at, _)| *at < partition);
+        self.rows.get(from).map(|(at, _)| *at)
+    }
+
     /// All rows.
     pub fn rows(&self) -> &[(PartitionId, BlockRef)] {
         &self.rows
@@ -186,7 +226,12 @@ pub(super) struct PartitionState {
     pub start: Offset,
     /// Behind the last committed offset.
     pub end: Offset,
-    /// Segments it has records in: first offset there, and the segment. In offset order.
+    /// Rows in the runs that end at or before this offset are no longer counted.
+    pub counted: Offset,
+    /// Its rows in the runs that are counted as live.
+    pub covered: Counts,
+    /// Segments it has records in that no run covers: first offset there, and the segment. In
+    /// offset order.
     pub segments: VecDeque<(Offset, u64)>,
     /// Offsets known to be lost: half-open, sorted.
     pub damage: Vec<(Offset, Offset)>,
@@ -199,6 +244,8 @@ impl PartitionState {
             partition,
             start: self.start,
             end: self.end,
+            counted: self.counted,
+            covered: self.covered,
             damage: self.damage.clone(),
         }
     }

@@ -9,6 +9,7 @@
 //! | `flush`, `urgency` | blocks that are written plain, and their flush |
 //! | `segments` | segment files and their pool |
 //! | `index`, `cache`, `read`, `wanted`, `cold`, `under_way`, `piece`, `rescan` | finding and reading |
+//! | `runs` | the index of older segments, on disk |
 //! | `scrub` | looking for damage before readers do |
 //! | `apply` | what a durable block changes |
 //! | `seal` | footers, trailers, closing |
@@ -50,6 +51,7 @@ mod replay;
 mod report;
 mod rescan;
 mod retention;
+mod runs;
 mod scrub;
 mod scrub_state;
 mod seal;
@@ -254,6 +256,7 @@ pub struct Log<I: Io> {
     footer_reads: HashMap<u64, ()>,
     rescans: HashMap<u64, pending::Rescan>,
     footers: VecDeque<(u64, Rc<index::Footer>)>,
+    runs: runs::state::Runs,
     read_failures: HashMap<(u64, u64), String>,
     removed: removed::Removed,
     scrub: scrub_state::Scrub,
@@ -312,6 +315,7 @@ impl<I: Io> Log<I> {
             footer_reads: HashMap::new(),
             rescans: HashMap::new(),
             footers: VecDeque::new(),
+            runs: runs::state::Runs::new(&config, unit),
             read_failures: HashMap::new(),
             removed: removed::Removed::default(),
             scrub: scrub_state::Scrub::default(),
@@ -396,10 +400,9 @@ impl<I: Io> Log<I> {
             .segments
             .iter()
             .filter_map(|(_, id)| self.segments.live.get(id));
-        segments
-            .filter_map(|s| s.index.partitions.get(&partition))
-            .map(|range| range.bytes)
-            .sum()
+        let ranges = segments.filter_map(|s| s.index.partitions.get(&partition));
+        let recent: u64 = ranges.map(|range| range.bytes).sum();
+        state.covered.bytes + recent
     }
 
     /// Partitions with entries or bounds in this log.

@@ -100,6 +100,8 @@ pub(super) struct PendingCheckpoint {
     pub parts_left: usize,
     pub anchor_segment: u64,
     pub anchor: Sequence,
+    /// The index runs it names.
+    pub runs: Vec<u64>,
 }
 
 /// How far a segment has been read again, because its footer is damaged.

@@ -13,6 +13,7 @@ use ringlog_types::{Offset, PartitionId};
 
 use super::block::Block;
 use super::index::{Footer, gaps};
+use super::runs::lookup::ANY_TIME;
 use super::seeded_bug::SeededBug;
 use super::segments::FooterPlace;
 use super::wanted::Wanted;
@@ -22,6 +23,7 @@ use crate::buffer::Buf;
 use crate::format::block::{self, BlockFault};
 use crate::format::checksum::Key;
 use crate::format::footer::{self, BlockRef};
+use crate::format::run_page::RunRow;
 use crate::io::{Completion, Io, Op};
 
 /// Footers kept in memory for readers of old segments.
@@ -31,7 +33,12 @@ pub(super) const FOOTERS_KEPT: usize = 16;
 const MOST_ROWS: usize = 64;
 
 enum Located {
-    Block { segment: u64, row: BlockRef },
+    Block {
+        segment: u64,
+        row: BlockRef,
+    },
+    /// In a segment that a run covers.
+    Covered(RunRow),
     Answer(Read),
 }
 
@@ -73,6 +80,7 @@ impl<I: Io> Log<I> {
             return Read::OutOfRange;
         }
         let mut batches = Vec::new();
+        let mut ahead = Vec::new();
         let (mut at, mut bytes) = (self.removed.behind(partition, offset).min(end), 0);
         while at < end {
             if self.is_damaged(partition, at, at.plus(1)) {
@@ -81,8 +89,9 @@ impl<I: Io> Log<I> {
                 }
                 break;
             }
-            let (segment, row) = match self.locate(partition, at) {
-                Located::Block { segment, row } => (segment, row),
+            let (segment, row, is_covered) = match self.locate(partition, at, &mut ahead) {
+                Located::Block { segment, row } => (segment, row, false),
+                Located::Covered(row) => (row.segment, row.block, true),
                 Located::Answer(answer) if batches.is_empty() => return answer,
                 Located::Answer(_) => break,
             };
@@ -100,13 +109,21 @@ impl<I: Io> Log<I> {
                     self.removed.note(partition, offset, at);
                 }
                 let more_bytes = max_bytes.saturating_sub(bytes);
-                self.want(partition, segment, row, more_bytes, most_rows, wanted);
+                let behind = is_covered.then(|| {
+                    let behind = ahead.iter().map(|row| row.block);
+                    behind.filter(|block| block.first > row.first).collect()
+                });
+                let rows = (row, behind);
+                self.want(partition, segment, rows, more_bytes, most_rows, wanted);
                 break;
             };
             if bytes >= max_bytes && !batches.is_empty() {
                 break;
             }
             self.stats.cache_hits += 1;
+            if is_covered && self.finds_damage(partition, segment, &row, &block) {
+                continue;
+            }
             let before = at;
             for entry in block.of(partition) {
                 let meta = entry.meta;
@@ -183,15 +200,25 @@ impl<I: Io> Log<I> {
     }
 
     /// The block that holds `offset`.
-    fn locate(&mut self, partition: PartitionId, offset: Offset) -> Located {
+    fn locate(
+        &mut self,
+        partition: PartitionId,
+        offset: Offset,
+        ahead: &mut Vec<RunRow>,
+    ) -> Located {
         let Some(state) = self.partitions.get(&partition) else {
             return Located::Answer(Read::OutOfRange);
         };
         let after = state
             .segments
             .partition_point(|(first, _)| *first <= offset);
-        let Some((_, id)) = after.checked_sub(1).and_then(|at| state.segments.get(at)) else {
-            return Located::Answer(self.damaged(partition, offset));
+        let recent = after.checked_sub(1).and_then(|at| state.segments.get(at));
+        let recent = recent.filter(|(_, id)| {
+            let range = self.segments.live[id].index.partitions.get(&partition);
+            range.is_some_and(|range| offset < range.end)
+        });
+        let Some((_, id)) = recent else {
+            return self.locate_covered(partition, offset, ahead);
         };
         let segment = *id;
         let index = &self.segments.live[&segment].index;
@@ -210,6 +237,32 @@ impl<I: Io> Log<I> {
         }
     }
 
+    /// The same in what the runs cover. `ahead` are rows that an earlier call found to follow.
+    fn locate_covered(
+        &mut self,
+        partition: PartitionId,
+        offset: Offset,
+        ahead: &mut Vec<RunRow>,
+    ) -> Located {
+        let holds = |row: &&RunRow| row.block.first <= offset && offset < row.block.end;
+        if let Some(row) = ahead.iter().find(holds) {
+            return Located::Covered(*row);
+        }
+        match self.covered_row(partition, offset, ANY_TIME) {
+            Ok(Some(row)) if holds(&&row) && self.segments.live.contains_key(&row.segment) => {
+                *ahead = self.rows_behind(row, MOST_ROWS);
+                let position = u64::from(row.block.position_units) * self.unit as u64;
+                if self.runs.bad_blocks.is_unreadable(row.segment, position) {
+                    self.damage_row(partition, row.segment, &row.block);
+                    return Located::Answer(self.damaged(partition, offset));
+                }
+                Located::Covered(row)
+            }
+            Ok(_) => Located::Answer(self.damaged(partition, offset)),
+            Err(answer) => Located::Answer(answer),
+        }
+    }
+
     /// A segment's footer from memory, or the answer that it is being read.
     pub(super) fn footer(&mut self, segment: u64) -> Result<Rc<Footer>, Read> {
         if let Some((_, footer)) = self.footers.iter().find(|(id, _)| *id == segment) {
@@ -219,10 +272,14 @@ impl<I: Io> Log<I> {
             return Err(Read::Failed(cause));
         }
         if self.footer_reads.insert(segment, ()).is_none() {
-            let place = self.segments.live[&segment].footer;
-            let FooterPlace {
+            let Some(FooterPlace {
                 position, bytes, ..
-            } = place.expect("only sealed segments are demoted, and those have a footer");
+            }) = self.segments.live[&segment].footer
+            else {
+                // Its trailer is gone: only a run has known its blocks.
+                self.rebuild_footer(segment);
+                return Err(Read::Pending(self.reads_done));
+            };
             let length = (bytes as usize).next_multiple_of(self.unit).max(self.unit);
             if !self.submit_read(segment, position, length, Work::FooterRead(segment)) {
                 self.footer_reads.remove(&segment);
@@ -258,12 +315,13 @@ impl<I: Io> Log<I> {
     }
 
     /// Adds the block of `row` to what is wanted, and those of the partition that follow in the
-    /// segment: as far as the reader has room, and the read-ahead at least.
+    /// segment: as far as the reader has room, and the read-ahead at least. `behind` are those, where
+    /// a run has them.
     fn want(
         &self,
         partition: PartitionId,
         segment: u64,
-        row: BlockRef,
+        (row, behind): (BlockRef, Option<Vec<BlockRef>>),
         room_bytes: usize,
         most_rows: usize,
         wanted: &mut Vec<Wanted>,
@@ -284,6 +342,10 @@ impl<I: Io> Log<I> {
             payload_bytes < most
         };
         let index = &self.segments.live[&segment].index;
+        if let Some(behind) = behind {
+            let _ = add(&row) && behind.iter().take(most_rows).all(&mut add);
+            return;
+        }
         if index.resident {
             if let Some(range) = index.partitions.get(&partition) {
                 let rows = &range.blocks;
@@ -350,6 +412,9 @@ impl<I: Io> Log<I> {
                     let next = at + block.bytes;
                     for number in damaged {
                         let meta = block.entries[number].meta;
+                        if self.segments.live[&segment].index.covered.is_some() {
+                            self.runs.bad_blocks.add_entry(segment, here, meta);
+                        }
                         self.add_read_damage(segment, here, |partition, _| {
                             (partition == meta.partition)
                                 .then_some((meta.base_offset, meta.end_offset()))
@@ -377,6 +442,10 @@ impl<I: Io> Log<I> {
         let units = (block.position / self.unit as u64) as u32;
         let index = &self.segments.live[&block.segment].index;
         let footer = self.footers.iter().find(|(id, _)| *id == block.segment);
+        if index.covered.is_some() && !index.resident {
+            // Each reader compares it with its row: see `finds_damage`.
+            return true;
+        }
         if !index.resident && footer.is_none() {
             return false;
         }
@@ -405,7 +474,9 @@ impl<I: Io> Log<I> {
     /// A block that was durable is not there: all it held is damage, unless only the footer
     /// sent us here and the block stands elsewhere in its segment.
     pub(super) fn name_unreadable(&mut self, segment: u64, position: u64, fault: &str) {
-        if !self.segments.live[&segment].index.resident && !self.rescans.contains_key(&segment) {
+        let index = &self.segments.live[&segment].index;
+        let is_asked_by_footer = !index.resident && index.covered.is_none();
+        if is_asked_by_footer && !self.rescans.contains_key(&segment) {
             let rows = self.footers.iter().position(|(id, _)| *id == segment);
             if rows.is_some_and(|at| !self.footers[at].1.is_rebuilt()) {
                 self.footers.retain(|(id, _)| *id != segment);
@@ -418,6 +489,10 @@ impl<I: Io> Log<I> {
             "a block of a sealed or active segment is damaged: \
              its offsets are named to readers and never served"
         );
+        if self.segments.live[&segment].index.covered.is_some() {
+            // What it held is not in memory: whoever asks for it finds out.
+            self.runs.bad_blocks.add_unreadable(segment, position);
+        }
         self.add_read_damage(segment, position, |_, row| Some((row.first, row.end)));
     }
 
@@ -438,7 +513,13 @@ impl<I: Io> Log<I> {
                 ranges.extend(rows.filter_map(|row| Some((*partition, lost(*partition, row)?))));
             }
         } else if let Some((_, footer)) = self.footers.iter().find(|(id, _)| *id == segment) {
-            let rows = footer.rows().iter().filter(|(_, row)| here(row));
+            // A footer has rows of what was moved elsewhere, too.
+            let has = |of: &PartitionId| match index.covered {
+                Some(_) => !index.moved.contains(of),
+                None => index.partitions.contains_key(of),
+            };
+            let rows = footer.rows().iter();
+            let rows = rows.filter(|(of, row)| here(row) && has(of));
             ranges.extend(rows.filter_map(|(at, row)| Some((*at, lost(*at, row)?))));
         }
         for (partition, (first, end)) in ranges {
@@ -513,9 +594,24 @@ impl<I: Io> Log<I> {
             return Ok(None);
         };
         let start = state.start;
-        for (_, id) in state.segments.clone() {
+        let mut recent = state.segments.clone();
+        if state.covered.rows > 0 {
+            match self.covered_row(partition, start, timestamp_ms) {
+                Ok(Some(row)) => {
+                    // A cleaned segment that no run covers yet may have older records.
+                    recent.retain(|(first, _)| *first < row.block.first);
+                    recent.push_back((row.block.first, row.segment));
+                }
+                Ok(None) => {}
+                Err(_) => return Err(self.reads_done),
+            }
+        }
+        for (first, id) in recent {
             let index = &self.segments.live[&id].index;
             let Some(range) = index.partitions.get(&partition) else {
+                if index.covered.is_some() {
+                    return Ok(Some(first.max(start)));
+                }
                 continue;
             };
             if range.max_timestamp < timestamp_ms {
@@ -561,13 +657,18 @@ impl<I: Io> Log<I> {
             .segments
             .iter()
             .filter_map(|(_, id)| self.segments.live.get(id)?.index.partitions.get(&partition));
-        let Some(largest) = ranges
-            .map(|range| range.max_timestamp)
-            .max()
-            .filter(|at| *at >= 0)
-        else {
+        let recent = ranges.map(|range| range.max_timestamp).max();
+        let (start, is_covered) = (state.start, state.covered.rows > 0);
+        let mut largest = recent.unwrap_or(-1);
+        if is_covered {
+            let Ok(covered) = self.largest_covered(partition, start) else {
+                return Err(self.reads_done);
+            };
+            largest = largest.max(covered);
+        }
+        if largest < 0 {
             return Ok(None);
-        };
+        }
         Ok(self
             .seek_timestamp(partition, largest)?
             .map(|offset| (largest, offset)))

@@ -67,6 +67,8 @@ impl<I: Io> Log<I> {
             };
             machine.restore(&state).map_err(refused)?;
             report.from_checkpoint = true;
+            log.adopt_runs(&manifest, pointer.sequence)
+                .map_err(unreadable)?;
             cursor = log
                 .adopt_manifest(&survey.segments, &manifest, &mut report)
                 .map_err(unreadable)?;
@@ -75,10 +77,14 @@ impl<I: Io> Log<I> {
             log.checkpoint_anchor_segment = manifest.anchor.segment;
             log.checkpoint_anchor = manifest.anchor.sequence;
         }
+        log.note_stray_runs().map_err(unreadable)?;
         let start = cursor.expected;
         let mut tail = Tail::default();
         log.replay(&survey, cursor, machine, &mut report, &mut tail)
             .map_err(unreadable)?;
+        if let Some(cause) = log.failure.take() {
+            return Err(unreadable(std::io::Error::other(cause)));
+        }
         log.drop_open_group(machine);
         let unnamed = log.settle_cold_files(&mut report);
         if let Some(file) = survey.damaged_headers.get(report.segments_missing) {
@@ -121,6 +127,8 @@ impl<I: Io> Log<I> {
         log.sort_out_files(survey.segments, foreign.into_values());
         log.sort_out_files(unnamed, std::iter::empty());
         log.make_servable(machine, tail)?;
+        log.lay_ghosts(machine, &mut report)
+            .map_err(|cause| OpenError::NotWritable { log: id, cause })?;
         report.end = log.durable;
         report.epoch = log.epoch;
         report.duration = log.submitter.io.monotonic().saturating_sub(started);

@@ -104,13 +104,17 @@ impl<I: Io> Log<I> {
         let unit = self.unit as u64;
         let units = |bytes: u64| u32::try_from(bytes / unit).unwrap_or(u32::MAX);
         let live = &self.segments.live[&segment].index.partitions;
+        let is_covered = self.segments.live[&segment].index.covered.is_some();
+        let moved = &self.segments.live[&segment].index.moved;
         let mut index = SegmentIndex::new();
         for (position, length, entries) in rescan.blocks.into_values() {
             for entry in entries {
                 let meta = entry.meta;
                 let wanted = live.get(&meta.partition).is_some_and(|range| {
                     meta.end_offset() > range.first && meta.base_offset < range.end
-                });
+                }) || is_covered
+                    && !moved.contains(&meta.partition)
+                    && self.counted(meta.partition).is_some();
                 if !meta.kind.spans_offsets() || !wanted {
                     continue;
                 }
@@ -139,6 +143,12 @@ impl<I: Io> Log<I> {
                     state.add_damage(first, end);
                     self.stats.damaged_ranges += 1;
                 }
+            }
+        }
+        if is_covered {
+            // What its run should say is not in memory: all that stands in it counts.
+            for (partition, range) in index.partitions {
+                rows.extend(range.blocks.into_iter().map(|block| (partition, block)));
             }
         }
         self.keep_footer(segment, Footer::rebuilt(rows));

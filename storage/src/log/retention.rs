@@ -4,53 +4,105 @@
 use ringlog_types::{Offset, PartitionId};
 
 use super::Log;
-use super::segments::Stage;
+use super::index::SegmentRange;
+use super::runs::lookup::ANY_TIME;
+use super::segments::{Segment, Stage};
 use crate::io::Io;
+
+/// Rows of runs that one call goes over: some 300 µs.
+const ROWS_PER_CALL: usize = 256;
 
 impl<I: Io> Log<I> {
     /// Where the partition should start by its retention, at or above the present start. Pass it
     /// to [`Log::append`] as [`super::EntryKind::StartOffset`] to make it so.
     ///
-    /// Bytes count by whole sealed segments. Time counts by blocks, in the active segment too: all
-    /// partitions share segments, and one of a quiet log would keep a record for months. In old
-    /// segments, whose blocks are not in memory, it counts by segments.
-    #[must_use]
+    /// Bytes count by whole sealed segments, in those that a run covers by blocks. Time counts by
+    /// blocks, in the active segment too: all partitions share segments, and one of a quiet log would
+    /// keep a record for months. In segments whose blocks are neither in memory nor in a run it
+    /// counts by segments. A call goes over a bounded number of blocks; the next one goes on.
+    ///
+    /// # Errors
+    /// `Err(ticket)`: index pages must be read first, or rows be counted; ask again as with
+    /// [`super::Read::Pending`], or the next time.
     pub fn retention_start(
-        &self,
+        &mut self,
         partition: PartitionId,
         keep_bytes: Option<u64>,
         expire_before_ms: Option<i64>,
-    ) -> Offset {
+    ) -> Result<Offset, u64> {
         let Some(state) = self.partitions.get(&partition) else {
-            return Offset::ZERO;
+            return Ok(Offset::ZERO);
         };
+        if state.counted < state.start {
+            // Its bytes are those of records, some of which are gone.
+            return Err(self.reads_done);
+        }
         // Records without a timestamp expire with others of their segment, not alone.
         let is_old = |max_timestamp: i64| {
             max_timestamp >= 0 && expire_before_ms.is_some_and(|before| max_timestamp < before)
         };
         let mut total = self.partition_bytes(partition);
-        let mut start = state.start;
-        for (_, id) in &state.segments {
-            let Some(segment) = self.segments.live.get(id) else {
-                break;
+        let (mut start, is_covered) = (state.start, state.covered.rows > 0);
+        let (mut at, mut passed) = (start, 0);
+        loop {
+            let covered = if is_covered {
+                let row = self.covered_row(partition, at, ANY_TIME);
+                row.map_err(|_| self.reads_done)?
+            } else {
+                None
             };
-            let Some(range) = segment.index.partitions.get(&partition) else {
-                break;
-            };
-            let too_many = segment.stage == Stage::Sealed
-                && keep_bytes.is_some_and(|keep| total.saturating_sub(range.bytes) >= keep);
-            if !too_many && !is_old(range.max_timestamp) {
-                let blocks = range.blocks.iter();
-                let old = blocks.take_while(|block| is_old(block.max_timestamp));
-                return old
-                    .map(|block| block.end)
-                    .last()
-                    .map_or(start, |end| start.max(end));
+            let recent = self.recent_range(partition, at);
+            // A cold segment that no run covers yet may stand before those that one does.
+            let is_next = |first: Offset| covered.is_none_or(|row| first < row.block.first);
+            if let Some((_, segment, range)) = recent.filter(|(_, _, r)| is_next(r.first)) {
+                let too_many = segment.stage == Stage::Sealed
+                    && keep_bytes.is_some_and(|keep| total.saturating_sub(range.bytes) >= keep);
+                if !too_many && !is_old(range.max_timestamp) {
+                    let blocks = range.blocks.iter();
+                    let old = blocks.take_while(|block| is_old(block.max_timestamp));
+                    let end = old.map(|block| block.end).last();
+                    return Ok(end.map_or(start, |end| start.max(end)));
+                }
+                total = total.saturating_sub(range.bytes);
+                at = range.end;
+                start = start.max(at);
+            } else if let Some(row) = covered {
+                let (block, bytes) = (row.block, u64::from(row.block.payload_bytes));
+                let too_many = keep_bytes.is_some_and(|keep| total.saturating_sub(bytes) >= keep);
+                let timeless = block.max_timestamp < 0 && expire_before_ms.is_some();
+                if !too_many && !is_old(block.max_timestamp) && !timeless {
+                    return Ok(start);
+                }
+                total = total.saturating_sub(bytes);
+                at = block.end;
+                if too_many || !timeless {
+                    start = start.max(at);
+                }
+                passed += 1;
+                if passed == ROWS_PER_CALL {
+                    return Ok(start);
+                }
+            } else {
+                return Ok(start);
             }
-            total -= range.bytes;
-            start = start.max(range.end);
         }
-        start
+    }
+
+    /// What the first segment that reaches behind `at` has of a partition, of those that no run
+    /// covers.
+    pub(super) fn recent_range(
+        &self,
+        partition: PartitionId,
+        at: Offset,
+    ) -> Option<(u64, &Segment, &SegmentRange)> {
+        let segments = &self.partitions.get(&partition)?.segments;
+        let from = segments.partition_point(|(first, _)| *first <= at);
+        let recent = segments.range(from.saturating_sub(1)..);
+        let mut recent = recent.filter_map(|(_, id)| {
+            let segment = self.segments.live.get(id)?;
+            Some((*id, segment, segment.index.partitions.get(&partition)?))
+        });
+        recent.find(|(_, _, range)| range.end > at)
     }
 }
 
@@ -104,8 +156,9 @@ mod tests {
         opened.expect("a log on a sound disk").0
     }
 
-    fn by_time(log: &Log<SimIo>, before_ms: i64) -> u64 {
-        log.retention_start(PARTITION, None, Some(before_ms)).0
+    fn by_time(log: &mut Log<SimIo>, before_ms: i64) -> u64 {
+        let start = log.retention_start(PARTITION, None, Some(before_ms));
+        start.expect("nothing need be read").0
     }
 
     #[test]
@@ -126,11 +179,11 @@ mod tests {
             (91, 6),
             (999, 6),
         ] {
-            assert_eq!(by_time(&log, before_ms), start, "before {before_ms}");
+            assert_eq!(by_time(&mut log, before_ms), start, "before {before_ms}");
         }
-        assert_eq!(log.retention_start(PARTITION, None, None), Offset(0));
+        assert_eq!(log.retention_start(PARTITION, None, None), Ok(Offset(0)));
         let by_bytes = log.retention_start(PARTITION, Some(0), None);
-        assert_eq!(by_bytes, Offset(0), "bytes count by sealed segments");
+        assert_eq!(by_bytes, Ok(Offset(0)), "bytes count by sealed segments");
     }
 
     #[test]
@@ -141,10 +194,11 @@ mod tests {
             append(&mut log, offset, 1000 + offset as i64, 60 << 10);
         }
         let total = log.partition_bytes(PARTITION);
-        let kept = log.retention_start(PARTITION, Some(300 << 10), None).0;
+        let kept = log.retention_start(PARTITION, Some(300 << 10), None);
+        let kept = kept.expect("nothing need be read").0;
         assert!(kept > 0, "some sealed segments are too many");
         assert!(total - kept * (60 << 10) >= 300 << 10, "no more than that");
-        assert_eq!(by_time(&log, 1007), 7);
-        assert_eq!(by_time(&log, 5000), 20);
+        assert_eq!(by_time(&mut log, 1007), 7);
+        assert_eq!(by_time(&mut log, 5000), 20);
     }
 }

@@ -160,6 +160,7 @@ impl<I: Io> Log<I> {
         };
         segment.stage = Stage::Sealed;
         self.stats.sealed += 1;
+        self.runs.look = true;
         self.demote_old_segments();
         self.release_dead_segments();
     }

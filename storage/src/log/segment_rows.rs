@@ -1,7 +1,7 @@
 //! What a checkpoint says of segments, a row at a time.
 //!
 //! Invariant: from the begin to the end of the walk no segment up to the anchor joins or leaves the
-//! log, and whoever changes what one holds of a partition keeps it first. So what comes out is
+//! log, and none comes under another run or has rows taken off; whoever changes what one holds of a partition keeps it first. So what comes out is
 //! what was there at the begin.
 
 use std::collections::BTreeMap;
@@ -39,6 +39,9 @@ pub(super) fn head(anchor: &Anchor, id: u64, segment: &Segment) -> SegmentRow {
         } else {
             segment.last_sequence
         },
+        run: segment.index.covered.map_or(0, |covered| covered.run),
+        live: segment.index.covered.map(|c| c.live).unwrap_or_default(),
+        moved: segment.index.moved.iter().copied().collect(),
         ranges: Vec::new(),
     }
 }
@@ -140,10 +143,5 @@ impl SegmentRows {
         self.reached = Some(*id);
         self.open = Some((self.kept.remove(id).unwrap_or_default(), 0));
         true
-    }
-
-    /// Whether any segment is another log's, once all are taken.
-    pub fn has_foreign(&self) -> bool {
-        !self.foreign.is_empty()
     }
 }

@@ -588,7 +588,7 @@ impl Segments {
         applied: Sequence,
     ) -> Vec<u64> {
         for segment in self.live.values_mut() {
-            if (segment.is_cold || segment.was_source) && segment.index.partitions.is_empty() {
+            if (segment.is_cold || segment.was_source) && segment.index.is_dead() {
                 segment.emptied.get_or_insert(applied);
             }
         }
@@ -602,7 +602,7 @@ impl Segments {
             segment.stage == Stage::Sealed
                 && (segment.is_cold || **id < anchor_segment)
                 && is_known_dead
-                && (segment.index.partitions.is_empty()
+                && (segment.index.is_dead()
                     || self.seeded_bug == Some(SeededBug::RecycleLiveSegments))
                 && segment.reads == 0
         });

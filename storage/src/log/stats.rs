@@ -141,6 +141,16 @@ pub struct Stats {
     pub cleaning: bool,
     /// Damaged ranges known.
     pub damaged_ranges: u64,
+    /// Index runs in force.
+    pub index_runs: usize,
+    /// Index runs made, merged ones included.
+    pub index_runs_made: u64,
+    /// Index runs that were found damaged.
+    pub index_runs_broken: u64,
+    /// Bytes written into index runs.
+    pub index_written_bytes: u64,
+    /// Units read of index runs.
+    pub index_pages_read: u64,
     /// From an entry's arrival in a block to the block's submission, nanoseconds.
     pub queue_latency: Histogram,
     /// From a block's submission until it is durable and everything before it, nanoseconds.

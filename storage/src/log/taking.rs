@@ -7,8 +7,8 @@
 //! machines, so that the bytes are those that a checkpoint taken whole at the begin would have:
 //! the state as of the anchor, which recovery replays from.
 //!
-//! Invariants: from the begin to the end of the walk over the segments none of them is let go, and
-//! no entry that replaces segments is on its way; the group is appended in one step, so nothing
+//! Invariants: from the begin to the end of the walk over the segments none of them is let go, no run comes
+//! into force, no row in one is taken off, and no entry that replaces segments is on its way; the group is appended in one step, so nothing
 //! comes between its blocks.
 
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ use super::urgency::Urgency;
 use super::{AppendError, EntryKind, EntryMeta, Log, Machine, Taken};
 use crate::format::block_header::{BlockHeader, Group};
 use crate::format::entry_header::EntryHeader;
-use crate::format::manifest::{Anchor, Manifest, put_count};
+use crate::format::manifest::{Anchor, DroppedRow, Manifest, RunInfo, put_count};
 use crate::io::Io;
 
 /// A block of the group is closed at this length: a longer one would hold the device for longer.
@@ -44,6 +44,8 @@ pub(super) struct Taking {
     manifest: Pieces,
     machines: Pieces,
     machines_taken: Taken,
+    dropped: Vec<DroppedRow>,
+    runs: Vec<RunInfo>,
     phase: Phase,
     /// There is no memory for its next block.
     stalled: bool,
@@ -91,6 +93,8 @@ impl<I: Io> Log<I> {
             manifest,
             machines,
             machines_taken,
+            dropped: self.dropped_rows(),
+            runs: self.runs.live.values().map(|run| run.info).collect(),
             phase: Phase::Partitions,
             stalled: false,
         }));
@@ -116,6 +120,15 @@ impl<I: Io> Log<I> {
     pub(super) fn holds_segments(&self) -> bool {
         let phase = self.taking.as_ref().map(|taking| &taking.phase);
         matches!(phase, Some(Phase::Partitions | Phase::Segments))
+    }
+
+    pub(super) fn dropped_rows(&self) -> Vec<DroppedRow> {
+        let dropped = self.runs.dropped.iter();
+        let row = |(partition, counted): (&PartitionId, &Offset)| DroppedRow {
+            partition: *partition,
+            counted: *counted,
+        };
+        dropped.map(row).collect()
     }
 
     /// What the segment holds of the partition is about to change.
@@ -266,6 +279,7 @@ impl<I: Io> Log<I> {
             first: None,
             last_sequence,
             parts_left: blocks.count as usize,
+            runs: taking.runs.iter().map(|run| run.number).collect(),
             anchor_segment: taking.anchor.segment,
             anchor: taking.anchor.sequence,
         });
@@ -276,7 +290,7 @@ impl Taking {
     /// All bytes are there: what is left is to put them into blocks.
     fn blocks(&mut self) -> Blocks {
         let mut head = Vec::new();
-        Manifest::encode_head(&self.anchor, self.segments.has_foreign(), &mut head);
+        Manifest::encode_head(&self.anchor, &self.dropped, &self.runs, &mut head);
         let mut pieces = vec![head];
         pieces.extend(std::mem::take(&mut self.manifest).into_pieces());
         pieces.extend(std::mem::take(&mut self.machines).into_pieces());

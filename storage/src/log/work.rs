@@ -3,6 +3,7 @@
 
 use ringlog_types::{NumberMap, Sequence};
 
+use super::runs::state::RunWork;
 use super::wanted::{PieceRead, Wanted};
 use crate::io::{Completion, FileId, Io, Op, Token};
 
@@ -33,6 +34,8 @@ pub(super) enum Work {
     FooterRead(u64),
     /// A piece of a segment whose footer is damaged.
     Rescan(u64),
+    /// Index runs.
+    Run(RunWork),
     /// The cleaner's operation: one at a time.
     Clean,
     /// A piece of a sealed segment, to see whether it is still what was written.

@@ -179,6 +179,26 @@ impl Rig {
         let _ = log.append(&[(meta, &[])]);
     }
 
+    /// Moves a partition's start to its end.
+    pub fn trim_to_end(&mut self, log: &mut Log<SimIo>, partition: PartitionId) {
+        let meta = EntryMeta {
+            partition,
+            kind: EntryKind::StartOffset,
+            machine: 0,
+            base_offset: log.bounds(partition).1,
+            count: 0,
+            max_timestamp: -1,
+        };
+        let _ = log.append(&[(meta, &[])]);
+    }
+
+    /// The same rig on a disk with other content.
+    #[must_use]
+    pub fn on_image(mut self, image: Image) -> Rig {
+        self.disk = SimDisk::from_image(1, Faults::power_cuts_only(), image);
+        self
+    }
+
     /// The simulated time.
     pub fn now(&self, log: &Log<SimIo>) -> Duration {
         log.io().monotonic()

@@ -233,6 +233,9 @@ pub(super) fn random_config(random: &mut Random, bug: Option<SeededBug>) -> LogC
         idle_mark_after: Duration::from_millis(5),
         reserve_bytes: 64 << 10,
         index_rows: [0, 100, 10_000][random.below(3) as usize],
+        // The smallest cache there is, and merges as soon as there are two runs, or three.
+        index_cache_bytes: 0,
+        index_fan_in: 2 + random.below(2) as usize,
         seeded_bug: bug,
         ..LogConfig::default()
     };

@@ -183,7 +183,11 @@ impl Workload {
         let partition = self.pick();
         let (start, end) = log.bounds(PartitionId(partition));
         let offset = if self.random.once_in(2) {
-            log.retention_start(PartitionId(partition), Some(100_000), None)
+            match log.retention_start(PartitionId(partition), Some(100_000), None) {
+                Ok(offset) => offset,
+                // The index must be read first, which polling does.
+                Err(_) => return Ok(()),
+            }
         } else {
             Offset(start.0 + self.random.below(end.0 - start.0 + 1))
         };

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use ringlog_engine::partitions::{Partitions, Prepared, ProducerIds};
 use ringlog_engine::topics::{MetadataRecord, TopicConfig, TopicId, Topics};
-use ringlog_storage::format::manifest::{PartitionRow, RangeRow, SegmentRow};
+use ringlog_storage::format::manifest::{Counts, PartitionRow, RangeRow, SegmentRow};
 use ringlog_storage::format::origin::Origin;
 use ringlog_storage::log::{Retired, SegmentFile};
 use ringlog_types::batch::{BatchHeader, Builder};
@@ -52,6 +52,8 @@ fn retired(log: LogId, partitions: &[PartitionId], segments: u64) -> Retired {
         partition: *partition,
         start: Offset(3),
         end,
+        counted: Offset(3),
+        covered: Counts::default(),
         damage: vec![(Offset(4), Offset(5))],
     });
     let files = (0..segments).map(|segment| {
@@ -70,7 +72,10 @@ fn retired(log: LogId, partitions: &[PartitionId], segments: u64) -> Retired {
                 data_end: 4096,
                 first_sequence: Sequence(1),
                 last_sequence: Sequence(2),
+                run: 0,
+                live: Counts::default(),
                 ranges: ranges.collect(),
+                moved: Vec::new(),
             },
         }
     });

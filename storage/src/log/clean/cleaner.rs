@@ -6,6 +6,7 @@ use std::time::Duration;
 use ringlog_types::{Offset, PartitionId, Sequence};
 
 use super::budget::Budget;
+use super::look::{Known, Look};
 use super::pass::Pass;
 use super::state::Run;
 use crate::log::found::Found;
@@ -15,6 +16,9 @@ use crate::log::found::Found;
 pub(crate) struct Cleaner {
     pub(super) run: Option<Run>,
     pub(super) pass: Option<Pass>,
+    pub(super) look: Option<Look>,
+    /// What looks have found of covered segments.
+    pub(super) known: HashMap<u64, Known>,
     /// Up to where partitions are compacted, as far as is known in this life.
     pub(super) compacted: HashMap<PartitionId, Offset>,
     pub(super) budget: Budget,
@@ -39,6 +43,8 @@ impl Cleaner {
         Cleaner {
             run: None,
             pass: None,
+            look: None,
+            known: HashMap::new(),
             compacted: HashMap::new(),
             budget: Budget::new(bytes_per_second, now),
             looked_to: Default::default(),

@@ -11,57 +11,120 @@
 //! partition's last batch stays as it is; offsets that are gone are accounted for by entries that
 //! say so.
 
-use std::collections::VecDeque;
-
 use ringlog_types::batch::BatchHeader;
 use ringlog_types::{Offset, PartitionId};
 
 use super::pass::{Compactable, Pass, Phase};
+use super::pieces::{Bounds, Group, Grouped};
 use super::state::{Run, State};
 use super::task::{CleanTask, Gathered, Rewriter, Rewriting};
 use crate::buffer::Buf;
 use crate::format::replaced::Moved;
 use crate::io::Io;
-use crate::log::segments::Stage;
+use crate::log::runs::lookup::ANY_TIME;
 use crate::log::{Log, Read};
 
 /// Bytes of one read.
 const READ_BYTES: usize = 1 << 20;
 
+/// Rows of runs that are counted in one call.
+const ROWS_PER_CALL: usize = 64;
+
 impl<I: Io> Log<I> {
     /// What of a partition could be compacted now: sealed segments whose records are all at or
-    /// before `newest_ms`.
-    #[must_use]
-    pub fn compactable(&self, partition: PartitionId, newest_ms: i64) -> Compactable {
+    /// before `newest_ms`. Of what runs cover the bytes are near enough.
+    ///
+    /// # Errors
+    /// `Err(ticket)`: index pages must be read first, ask again as with [`Read::Pending`].
+    pub fn compactable(
+        &mut self,
+        partition: PartitionId,
+        newest_ms: i64,
+    ) -> Result<Compactable, u64> {
         let mut found = Compactable::default();
         let Some(state) = self.partitions.get(&partition) else {
-            return found;
+            return Ok(found);
         };
         let compacted = self.cleaner.compacted.get(&partition);
-        found.from = compacted.copied().unwrap_or_default().max(state.start);
+        let (start, covered) = (state.start, state.covered);
+        found.from = compacted.copied().unwrap_or_default().max(start);
+        found.total_bytes = covered.bytes;
+        found.end = state.end;
+        let (mut dirty, mut oldest): (u64, Option<(Offset, i64)>) = (0, None);
         for (_, id) in &state.segments {
-            let Some(segment) = self.segments.live.get(id) else {
+            let live = self.segments.live.get(id);
+            let range = live.and_then(|s| Some((s, s.index.partitions.get(&partition)?)));
+            let Some((segment, range)) = range else {
                 break;
             };
-            let is_at_rest = segment.stage == Stage::Sealed
-                && (segment.is_cold || *id < self.checkpoint_anchor_segment);
-            let Some(range) = segment.index.partitions.get(&partition) else {
-                break;
-            };
-            let damage = state.damage_from(range.first.max(state.start));
-            let is_damaged = damage.is_some_and(|(at, _)| at < range.end);
-            if !is_at_rest || is_damaged || range.max_timestamp > newest_ms {
+            if !self.is_at_rest(*id, segment) || range.max_timestamp > newest_ms {
+                found.end = range.first;
                 break;
             }
-            found.end = range.end;
             found.total_bytes += range.bytes;
             if range.end > found.from {
-                found.dirty_bytes += range.bytes;
-                found.oldest_ms.get_or_insert(range.max_timestamp);
+                dirty += range.bytes;
+                oldest.get_or_insert((range.first, range.max_timestamp));
+            }
+        }
+        if let Some((at, _)) = state.damage_from(start) {
+            found.end = found.end.min(at);
+        }
+        if covered.rows > 0 {
+            let young = newest_ms.checked_add(1);
+            let young = young.map(|young| self.covered_row(partition, start, young));
+            let young = young.transpose().map_err(|_| self.reads_done)?.flatten();
+            if let Some(row) = young {
+                found.end = found.end.min(row.block.first);
+            }
+            let from = found.from.min(found.end);
+            let first = self.covered_row(partition, from, ANY_TIME);
+            let first = first.map_err(|_| self.reads_done)?;
+            if let Some(row) = first.filter(|row| row.block.first < found.end) {
+                let row = row.block;
+                if oldest.is_none_or(|(first, _)| row.first < first) {
+                    oldest = Some((row.first, row.max_timestamp));
+                }
+                dirty += self.covered_bytes(partition, start, found.from, found.end)?;
             }
         }
         found.end = found.end.max(found.from);
-        found
+        if found.end > found.from {
+            found.dirty_bytes = dirty;
+            found.oldest_ms = oldest.map(|(_, ms)| ms);
+        }
+        Ok(found)
+    }
+
+    /// Bytes of a partition's rows in runs from one offset to another: counted as far as a call may,
+    /// beyond that by proportion.
+    fn covered_bytes(
+        &mut self,
+        partition: PartitionId,
+        start: Offset,
+        from: Offset,
+        end: Offset,
+    ) -> Result<u64, u64> {
+        let all = self
+            .partitions
+            .get(&partition)
+            .map_or(0, |s| s.covered.bytes);
+        if from <= start {
+            return Ok(all);
+        }
+        let (mut at, mut bytes) = (from, 0);
+        for _ in 0..ROWS_PER_CALL {
+            let found = self.covered_row(partition, at, ANY_TIME);
+            let found = found.map_err(|_| self.reads_done)?;
+            let Some(row) = found.filter(|row| row.block.first < end) else {
+                return Ok(bytes);
+            };
+            at = row.block.end;
+            bytes += u64::from(row.block.payload_bytes);
+        }
+        let length = |from: Offset| u128::from(end.0.saturating_sub(from.0));
+        let left = u128::from(all.saturating_sub(bytes)) * length(at) / length(start).max(1);
+        Ok(bytes + u64::try_from(left).unwrap_or(all))
     }
 
     /// Starts to compact what was found compactable, unless something else is being cleaned.
@@ -75,6 +138,11 @@ impl<I: Io> Log<I> {
         if !self.can_clean() || compactable.from >= compactable.end {
             return false;
         }
+        let Some(state) = self.partitions.get(&partition) else {
+            return false;
+        };
+        // Rows that expired and are still counted move with their segments.
+        let counted = state.counted.min(state.start);
         tracing::debug!(log = %self.id, %partition, ?compactable, "compacting");
         self.cleaner.pass = Some(Pass {
             partition,
@@ -84,7 +152,8 @@ impl<I: Io> Log<I> {
             at: compactable.from,
             until: compactable.end,
             waits_for: None,
-            groups: VecDeque::new(),
+            group: Group::new(counted),
+            grouped_to: Offset::ZERO,
         });
         self.scan_for(Vec::new(), Offset::ZERO);
         true
@@ -109,10 +178,6 @@ impl<I: Io> Log<I> {
         if matches!(pass.phase, Phase::Away) {
             return;
         }
-        if matches!(pass.phase, Phase::Between(_)) {
-            self.next_group();
-            return;
-        }
         if pass
             .waits_for
             .is_some_and(|ticket| self.reads_done <= ticket)
@@ -120,6 +185,10 @@ impl<I: Io> Log<I> {
             return;
         }
         pass.waits_for = None;
+        if matches!(pass.phase, Phase::Between(_)) {
+            self.next_group();
+            return;
+        }
         let partition = pass.partition;
         let start = self
             .partitions
@@ -237,7 +306,6 @@ impl<I: Io> Log<I> {
             Phase::Note(rewriter) => {
                 pass.phase = Phase::Between(rewriter);
                 self.end_run();
-                self.make_groups();
             }
             Phase::Rewrite(mut rewriting) => {
                 rewriting.gap_to(until);
@@ -261,74 +329,46 @@ impl<I: Io> Log<I> {
         }
     }
 
-    /// The partition's segments up to the end of the pass, in groups that become one each.
-    fn make_groups(&mut self) {
+    /// Gathers the next group and begins with it, or ends the pass.
+    fn next_group(&mut self) {
         let capacity = self.config.segment_bytes - self.config.segment_bytes / 8;
         let Some(pass) = &mut self.cleaner.pass else {
             return;
         };
         let partition = pass.partition;
-        let Some(state) = self.partitions.get(&partition) else {
-            self.stop_pass();
-            return;
+        let bounds = Bounds {
+            end: pass.end,
+            first_before: pass.noted_to,
+            bytes: capacity,
         };
-        let mut bytes = 0;
-        for (_, id) in &state.segments {
-            let segment = self.segments.live.get(id);
-            let range = segment.and_then(|s| s.index.partitions.get(&partition));
-            let Some(range) = range.filter(|range| range.first < pass.noted_to) else {
-                break;
-            };
-            if range.end > pass.end {
-                break;
+        let group = std::mem::take(&mut pass.group);
+        match self.gather_group(partition, group, &bounds) {
+            Grouped::Whole(group) => self.begin_group(&group),
+            Grouped::Goes(group, ticket) => {
+                if let Some(pass) = &mut self.cleaner.pass {
+                    (pass.group, pass.waits_for) = (group, ticket);
+                }
             }
-            if pass.groups.is_empty() || bytes + range.bytes > capacity {
-                pass.groups.push_back(Vec::new());
-                bytes = 0;
-            }
-            bytes += range.bytes;
-            if let Some(group) = pass.groups.back_mut() {
-                group.push((*id, range.first, range.end));
-            }
+            Grouped::Failed(cause) => self.give_up(&cause),
         }
     }
 
-    /// Begins with the next group, or ends the pass.
-    fn next_group(&mut self) {
-        let Some(pass) = &mut self.cleaner.pass else {
+    fn begin_group(&mut self, group: &Group) {
+        let (Some(pass), Some(first), Some(last)) = (
+            &mut self.cleaner.pass,
+            group.pieces.first(),
+            group.pieces.last(),
+        ) else {
+            self.end_pass();
             return;
         };
         let partition = pass.partition;
-        let Some(group) = pass.groups.pop_front() else {
-            let to = pass.noted_to;
-            self.cleaner.pass = None;
-            self.end_run();
-            self.set_compacted(partition, to);
-            self.stats.compaction_passes += 1;
-            self.stats.cleaning = false;
-            return;
-        };
         let Some(state) = self.partitions.get(&partition) else {
             self.stop_pass();
             return;
         };
-        let (start, last) = (state.start, Offset(state.end.0.saturating_sub(1)));
-        let sources: Vec<u64> = group.iter().map(|(id, ..)| *id).collect();
-        let is_there = |id: &u64| {
-            let segment = self.segments.live.get(id);
-            segment.is_some_and(|s| s.index.partitions.contains_key(&partition))
-        };
-        let (Some((_, first, _)), Some((_, _, end))) = (group.first(), group.last()) else {
-            return;
-        };
-        if *end <= start {
-            return; // Expired meanwhile.
-        }
-        if !sources.iter().all(is_there) {
-            self.stop_pass();
-            return;
-        }
-        let (first, end) = ((*first).max(start), *end);
+        let (start, newest) = (state.start, Offset(state.end.0.saturating_sub(1)));
+        let (first, end) = (first.first.max(start), last.end);
         match std::mem::replace(&mut pass.phase, Phase::Away) {
             Phase::Between(rewriter) => {
                 pass.phase = Phase::Rewrite(Box::new(Rewriting {
@@ -337,7 +377,7 @@ impl<I: Io> Log<I> {
                     bytes: Vec::new(),
                     next: first,
                     noted_to: pass.noted_to,
-                    last,
+                    last: newest,
                     gathered: Gathered::default(),
                     changed: false,
                     removed: 0,
@@ -347,8 +387,33 @@ impl<I: Io> Log<I> {
             other => pass.phase = other,
         }
         (pass.at, pass.until) = (first, end);
+        pass.group = Group::new(group.at);
+        pass.grouped_to = end;
         let to = end.min(pass.noted_to);
+        let sources = group.pieces.iter().map(|piece| piece.segment).collect();
         self.scan_for(sources, to);
+        if let Some(run) = &mut self.cleaner.run {
+            run.rows = group.covered_rows(partition);
+        }
+    }
+
+    /// All groups were gone through.
+    fn end_pass(&mut self) {
+        if let Some(pass) = self.cleaner.pass.take() {
+            // Where not even one segment could be had whole, the next pass begins behind all the same.
+            let reached = pass.grouped_to.min(pass.noted_to);
+            let known = self.cleaner.compacted.get(&pass.partition);
+            let is_further = known.is_none_or(|known| reached > *known);
+            let to = if is_further && pass.grouped_to > Offset::ZERO {
+                reached
+            } else {
+                pass.noted_to
+            };
+            self.set_compacted(pass.partition, to);
+        }
+        self.end_run();
+        self.stats.compaction_passes += 1;
+        self.stats.cleaning = false;
     }
 
     /// What is compacted of a partition is known to reach this offset.

@@ -8,12 +8,12 @@
 //! | file | what |
 //! |---|---|
 //! | `policy` | which segments |
-//! | `plan` | what the log knows of them |
+//! | `plan`, `look` | what the log knows of them |
 //! | `budget` | how fast |
 //! | `task`, `lay` | the helper's part: bytes in, bytes out |
 //! | `state`, `targets` | how far a run is |
 //! | `run`, `write` | one run from its first read to its entry |
-//! | `pass`, `compact` | log compaction of a partition |
+//! | `pass`, `compact`, `pieces` | log compaction of a partition |
 //! | `cleaner` | all that is remembered |
 //! | `switch` | what that entry changes, live and in replay |
 //!
@@ -25,7 +25,9 @@ mod budget;
 pub(super) mod cleaner;
 mod compact;
 mod lay;
+mod look;
 mod pass;
+mod pieces;
 mod plan;
 pub mod policy;
 mod run;

@@ -1,9 +1,8 @@
 //! How far a pass of log compaction is.
 
-use std::collections::VecDeque;
-
 use ringlog_types::{Offset, PartitionId};
 
+use super::pieces::Group;
 use super::task::{Rewriter, Rewriting};
 
 /// What there is to compact of a partition.
@@ -35,8 +34,10 @@ pub(super) struct Pass {
     pub until: Offset,
     /// A read from disk has to come back first.
     pub waits_for: Option<u64>,
-    /// Groups of segments that are to be rewritten: number, first offset and end of each.
-    pub groups: VecDeque<Vec<(u64, Offset, Offset)>>,
+    /// Segments that are to be rewritten together.
+    pub group: Group,
+    /// Up to here groups were made.
+    pub grouped_to: Offset,
 }
 
 /// How far it is.

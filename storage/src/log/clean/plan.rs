@@ -1,9 +1,8 @@
 //! What the log knows of its sealed segments, for the policy; and the start of a run.
 
-use std::collections::BTreeSet;
-
 use ringlog_types::{Offset, PartitionId, Sequence};
 
+use super::look::{Held, Look, Looked};
 use super::policy::{Candidate, Rules, choose};
 use super::state::Run;
 use crate::format::replaced::Moved;
@@ -35,7 +34,6 @@ impl<I: Io> Log<I> {
         if !self.can_clean() {
             return false;
         }
-        let candidates = self.look_at_segments(lasting);
         let rules = Rules {
             live_share: self.config.clean_live_share,
             amplification: self.config.clean_amplification,
@@ -43,18 +41,45 @@ impl<I: Io> Log<I> {
             most_partitions: 64 << 10,
             segment_bytes: self.config.segment_bytes,
         };
-        let Some((run, reason)) = choose(&candidates, &rules) else {
-            return false;
+        let look = match self.cleaner.look.take() {
+            Some(look) => look,
+            None => {
+                let candidates = self.look_at_segments(lasting);
+                let Some((run, _)) = choose(&candidates, &rules) else {
+                    return false;
+                };
+                Look::new(candidates[run].iter().map(|c| c.segment).collect())
+            }
         };
-        let sources: Vec<u64> = candidates[run].iter().map(|c| c.segment).collect();
-        if !self.are_neighbours(&sources) {
-            return false;
-        }
-        let Some(sources) = self.in_order(&sources) else {
+        let mut look = match self.look_closer(look) {
+            Looked::Whole(look) => look,
+            Looked::Goes(look) => {
+                self.cleaner.look = Some(look);
+                return false;
+            }
+            Looked::Over => return false,
+        };
+        let candidates: Vec<Candidate> = look
+            .sources
+            .iter()
+            .filter_map(|id| Some(self.candidate(*id, look.held.get(id)?, lasting)))
+            .collect();
+        let chosen = choose(&candidates, &rules).and_then(|(run, reason)| {
+            let sources: Vec<u64> = candidates[run].iter().map(|c| c.segment).collect();
+            Some((look.in_order(&sources)?, reason))
+        });
+        let Some((sources, reason)) = chosen else {
+            let found = candidates.iter();
+            let found = found.map(|c| (c.segment, c.lasting_bytes, c.partitions));
+            self.leave_after_look(&look, &found.collect::<Vec<_>>());
             return false;
         };
         tracing::debug!(log = %self.id, ?sources, ?reason, "cleaning");
-        self.begin_run(Run::new(sources, Moved::All));
+        look.rows.retain(|id, _| sources.contains(id));
+        self.begin_run(Run {
+            rows: look.rows,
+            ..Run::new(sources, Moved::All)
+        });
         true
     }
 
@@ -84,7 +109,7 @@ impl<I: Io> Log<I> {
             if ranges > MOST_RANGES && !candidates.is_empty() {
                 break;
             }
-            candidates.push(self.candidate(*id, segment, lasting));
+            candidates.push(self.estimate(*id, segment, lasting));
         }
         // The next stretch begins within this one: a run may lie across its end.
         let next = order.get(from + candidates.len().div_ceil(2).max(1));
@@ -92,29 +117,51 @@ impl<I: Io> Log<I> {
         candidates
     }
 
-    fn candidate(
+    /// What the log knows without reading anything.
+    fn estimate(
         &self,
         id: u64,
         segment: &Segment,
         lasting: &dyn Fn(PartitionId) -> Lasting,
     ) -> Candidate {
+        let mut candidate = self.candidate(id, &self.held_in(id, None), lasting);
+        let Some(covered) = segment.index.covered else {
+            return candidate;
+        };
+        let live = covered.live;
+        let known = self.cleaner.known.get(&id);
+        let known = known.filter(|known| !known.is_old(live.bytes));
+        candidate.live_bytes += live.bytes;
+        candidate.lasting_bytes += known.map_or(live.bytes, |known| known.lasting_bytes);
+        let rows = usize::try_from(live.rows).unwrap_or(usize::MAX);
+        candidate.partitions += known.map_or(rows, |known| known.partitions);
+        #[expect(clippy::cast_precision_loss, reason = "rows are far below 2^52")]
+        let most = live.rows as f64;
+        candidate.amplification = segment.amplification.unwrap_or(most);
+        candidate.is_cleanable &= segment.footer.is_some() && known.is_none_or(|k| !k.stays);
+        candidate
+    }
+
+    /// What there is to know of a segment that holds this.
+    fn candidate(
+        &self,
+        id: u64,
+        held: &[Held],
+        lasting: &dyn Fn(PartitionId) -> Lasting,
+    ) -> Candidate {
+        let segment = &self.segments.live[&id];
         let (mut live_bytes, mut lasting_bytes, mut is_damaged) = (0, 0, false);
-        for (partition, range) in &segment.index.partitions {
-            let Some(state) = self.partitions.get(partition) else {
-                continue;
-            };
-            let first = range.first.max(state.start);
-            let bytes = part_of(range.bytes, (first, range.end), (range.first, range.end));
-            live_bytes += bytes;
-            if bytes > 0 && lasting(*partition) == Lasting::Long {
-                lasting_bytes += bytes;
+        for held in held {
+            live_bytes += held.bytes;
+            if held.bytes > 0 && lasting(held.partition) == Lasting::Long {
+                lasting_bytes += held.bytes;
             }
-            let damage = state.damage_from(first);
-            is_damaged |= damage.is_some_and(|(at, _)| at < range.end);
+            let state = self.partitions.get(&held.partition);
+            let damage = state.and_then(|state| state.damage_from(held.first));
+            is_damaged |= damage.is_some_and(|(at, _)| at < held.end);
         }
-        let partitions = segment.index.partitions.len();
         #[expect(clippy::cast_precision_loss, reason = "partitions are far below 2^52")]
-        let unknown = partitions as f64;
+        let unknown = held.len() as f64;
         Candidate {
             segment: id,
             order: segment.first_sequence,
@@ -122,79 +169,24 @@ impl<I: Io> Log<I> {
             used_bytes: segment.position - self.unit as u64,
             live_bytes,
             lasting_bytes,
-            partitions,
+            partitions: held.len(),
             amplification: segment.amplification.unwrap_or(unknown),
             // What another log wrote goes with its partitions' retention.
             is_cleanable: segment.origin.is_none()
+                && !self.runs.takes(id)
                 && !is_damaged
                 && !self.cleaner.unclean.contains(&id),
         }
     }
 
-    /// Whether no partition has records between those of the sources that are in another
-    /// segment: then what replaces them stands where they stood.
-    fn are_neighbours(&self, sources: &[u64]) -> bool {
-        let mut partitions: Vec<PartitionId> = sources
-            .iter()
-            .flat_map(|id| self.segments.live[id].index.partitions.keys().copied())
-            .collect();
-        partitions.sort_unstable();
-        partitions.dedup();
-        partitions.iter().all(|partition| {
-            let Some(state) = self.partitions.get(partition) else {
-                return true;
-            };
-            let mine = state.segments.iter().map(|(_, id)| sources.contains(id));
-            let mut runs: Vec<bool> = mine.collect();
-            runs.dedup();
-            runs.iter().filter(|is_source| **is_source).count() <= 1
-        })
-    }
-
-    /// The sources in an order in which the records of each partition follow each other, if there is
-    /// one. Their first blocks do not say it of two that cover the same stretch of the log.
-    fn in_order(&self, sources: &[u64]) -> Option<Vec<u64>> {
-        let mut behind: BTreeSet<(u64, u64)> = BTreeSet::new();
-        let partitions = sources
-            .iter()
-            .flat_map(|id| self.segments.live[id].index.partitions.keys());
-        let partitions: BTreeSet<&PartitionId> = partitions.collect();
-        for partition in partitions {
-            let Some(state) = self.partitions.get(partition) else {
-                continue;
-            };
-            let mine = state.segments.iter().map(|(_, id)| *id);
-            let mine: Vec<u64> = mine.filter(|id| sources.contains(id)).collect();
-            behind.extend(mine.windows(2).map(|pair| (pair[1], pair[0])));
-        }
-        let mut left = sources.to_vec();
-        let mut ordered = Vec::with_capacity(sources.len());
-        while !left.is_empty() {
-            let waits = |id: u64| left.iter().any(|before| behind.contains(&(id, *before)));
-            let next = left.iter().position(|id| !waits(*id))?;
-            ordered.push(left.remove(next));
-        }
-        Some(ordered)
-    }
-
     /// What a source still has of its partitions: each with the first offset and the end.
     pub(super) fn live_in(&self, source: u64) -> Vec<(PartitionId, Offset, Offset)> {
-        let Some(segment) = self.segments.live.get(&source) else {
-            return Vec::new();
-        };
-        let ranges = segment.index.partitions.iter();
-        let live = ranges.filter_map(|(partition, range)| {
-            let state = self.partitions.get(partition)?;
-            let first = range.first.max(state.start);
-            (first < range.end).then_some((*partition, first, range.end))
-        });
-        live.collect()
+        let run = self.cleaner.run.as_ref();
+        let rows = run.and_then(|run| run.rows.get(&source));
+        let held = self.held_in(source, rows.map(|rows| &**rows));
+        let held = held
+            .iter()
+            .map(|held| (held.partition, held.first, held.end));
+        held.collect()
     }
-}
-
-/// The bytes of a part of a range of offsets, by proportion.
-fn part_of(bytes: u64, part: (Offset, Offset), whole: (Offset, Offset)) -> u64 {
-    let length = |range: (Offset, Offset)| u128::from(range.1.0.saturating_sub(range.0.0));
-    let share = u128::from(bytes) * length(part) / length(whole).max(1);
-    u64::try_from(share).unwrap_or(bytes)
 }

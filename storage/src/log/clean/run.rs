@@ -112,6 +112,12 @@ impl<I: Io> Log<I> {
         self.end_run();
     }
 
+    /// Whether a run reads or replaces a segment.
+    pub(in crate::log) fn is_being_cleaned(&self, id: u64) -> bool {
+        let run = self.cleaner.run.as_ref();
+        run.is_some_and(|run| run.sources.contains(&id))
+    }
+
     pub(super) fn begin_run(&mut self, mut run: Run) {
         let mut covers: Option<(Sequence, Sequence)> = None;
         for source in &run.sources {

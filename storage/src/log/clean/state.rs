@@ -5,12 +5,15 @@ use ringlog_types::Sequence;
 use super::targets::{Targets, Written};
 use super::task::{CleanTask, Gathered};
 use crate::format::replaced::Moved;
+use crate::log::runs::replace::CoveredRows;
 
 /// A run.
 #[derive(Debug)]
 pub(super) struct Run {
     pub sources: Vec<u64>,
     pub moved: Moved,
+    /// Rows of those sources that a run covers, as far as they move.
+    pub rows: CoveredRows,
     /// First and last block of the log that the sources hold.
     pub covers: (Sequence, Sequence),
     /// An operation is in flight.
@@ -43,6 +46,7 @@ impl Run {
         Run {
             sources,
             moved,
+            rows: CoveredRows::new(),
             covers: (Sequence::NONE, Sequence::NONE),
             waits: false,
             state: State::Read(0, Gathered::default(), Vec::new()),

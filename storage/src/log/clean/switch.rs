@@ -6,6 +6,7 @@
 //! whatever its number is.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use ringlog_types::{Offset, PartitionId, Sequence};
 
@@ -16,8 +17,9 @@ use crate::format::replaced::{Moved, Replaced, Target};
 use crate::io::Io;
 use crate::log::Log;
 use crate::log::found::Found;
-use crate::log::index::{SegmentIndex, SegmentRange};
+use crate::log::index::{Footer, SegmentIndex, SegmentRange};
 use crate::log::report::RecoveryReport;
+use crate::log::runs::replace::CoveredRows;
 use crate::log::segments::{FooterPlace, Segment, Stage};
 
 impl<I: Io> Log<I> {
@@ -46,6 +48,10 @@ impl<I: Io> Log<I> {
                 self.cleaner.run = other;
                 Vec::new()
             }
+        };
+        let rows = match &self.cleaner.run {
+            Some(run) if run.sources == replaced.sources => run.rows.clone(),
+            _ => CoveredRows::new(),
         };
         let mut targets: Vec<(&Target, Segment)> = Vec::new();
         for target in &replaced.targets {
@@ -77,7 +83,7 @@ impl<I: Io> Log<I> {
             }
         }
         for source in &replaced.sources {
-            self.leave(*source, &replaced.moved);
+            self.leave(*source, &replaced.moved, rows.get(source));
         }
         if let Moved::Partitions(moved) = &replaced.moved {
             for (partition, to) in moved {
@@ -104,7 +110,10 @@ impl<I: Io> Log<I> {
     /// A source loses what was copied from it. Damage in that is none any more: nothing is copied of
     /// a partition of which a part cannot be read, so it showed only afterwards. What lies
     /// between two sources was in neither, and stays damaged.
-    fn leave(&mut self, source: u64, moved: &Moved) {
+    fn leave(&mut self, source: u64, moved: &Moved, rows: Option<&Rc<Footer>>) {
+        if self.is_covered(source) {
+            self.leave_run(source, moved, rows);
+        }
         let is_moved = |partition: PartitionId| match moved {
             Moved::All => true,
             Moved::Partitions(moved) => moved.iter().any(|(one, _)| *one == partition),
@@ -123,6 +132,7 @@ impl<I: Io> Log<I> {
             return;
         };
         segment.was_source = true;
+        let is_part = *moved != Moved::All;
         let ranges = segment.index.partitions.iter();
         let moved: Vec<(PartitionId, Offset, Offset)> = ranges
             .map(|(partition, range)| (*partition, range.first, range.end))
@@ -132,11 +142,35 @@ impl<I: Io> Log<I> {
             let before = segment.index.rows;
             segment.index.remove(partition);
             self.resident_rows -= before - segment.index.rows;
+            if is_part {
+                segment.index.moved.insert(partition);
+            }
             if let Some(state) = self.partitions.get_mut(&partition) {
                 state.segments.retain(|(_, id)| *id != source);
                 state.forget_damage(first, end);
             }
         }
+    }
+
+    /// The same of its rows in a run. In replay they are read first.
+    fn leave_run(&mut self, source: u64, moved: &Moved, rows: Option<&Rc<Footer>>) {
+        let rows = match rows {
+            Some(rows) => Rc::clone(rows),
+            None if self.segments.active.is_none() => match self.read_covered_rows(source) {
+                Ok(rows) => Rc::new(rows),
+                Err(error) => {
+                    let cause = format!("reading the rows of segment {source}: {error}");
+                    tracing::error!(log = %self.id, "{cause}");
+                    self.failure.get_or_insert(cause);
+                    return;
+                }
+            },
+            None => {
+                tracing::error!(log = %self.id, source, "a run of the cleaner lacks its rows");
+                return;
+            }
+        };
+        self.leave_covered(source, moved, &rows);
     }
 
     /// At a start: a segment that the checkpoint names is not there, with what lived in it.
