@@ -85,7 +85,7 @@ fn commit_pipeline(criterion: &mut Criterion) {
                 .expect("the pipeline is empty");
             settle(&mut log);
             let start = log.retention_start(PartitionId(1), Some(2 * SEGMENT_BYTES), None);
-            let Ok(start) = start else { continue };
+            let Ok(start) = start else { return };
             if start > log.bounds(PartitionId(1)).0 {
                 let meta = ringlog_storage::log::EntryMeta {
                     kind: ringlog_storage::log::EntryKind::StartOffset,

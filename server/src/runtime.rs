@@ -214,6 +214,31 @@ pub fn prefer_short_slices() -> io::Result<()> {
     }
 }
 
+/// Has the calling thread run only where no other wants the CPU: whoever wakes takes it at once. At
+/// niceness 19 it would keep it for a slice.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn run_when_idle() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the pointer names a live struct; 0 is the calling thread.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Lets the calling thread run wherever the process's first thread may, which no core pins.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn unpin_thread() -> io::Result<()> {
+    let first = rustix::process::getpid();
+    Ok(sched_setaffinity(None, &sched_getaffinity(Some(first))?)?)
+}
+
 /// How often the kernel took the CPU from the calling thread to give it to another.
 #[must_use]
 pub fn preemptions() -> u64 {
@@ -279,6 +304,21 @@ mod tests {
             setpriority_process(None, 19).unwrap();
             prefer_short_slices().unwrap();
             assert_eq!(getpriority_process(None).unwrap(), 19);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_thread_made_by_a_pinned_one_is_let_go_again_and_runs_when_the_cpu_is_idle() {
+        let cpus = allowed_cpus().unwrap();
+        std::thread::spawn(move || {
+            pin_thread(cpus[0]).unwrap();
+            unpin_thread().unwrap();
+            assert_eq!(allowed_cpus().unwrap(), cpus);
+            run_when_idle().unwrap();
+            // SAFETY: 0 is the calling thread.
+            assert_eq!(unsafe { libc::sched_getscheduler(0) }, libc::SCHED_IDLE);
         })
         .join()
         .unwrap();

@@ -1,5 +1,5 @@
-//! The helper thread of a core: work on bytes that never change, at the lowest priority, which
-//! takes longer than a step of the core may. One task at a time, in order.
+//! The helper thread of a core: work on bytes that never change, which takes longer than a step of
+//! the core may. One task at a time, in order, on any CPU that has nothing else to do.
 //!
 //! ```text
 //! core ──task──► channel ──► helper thread ──outcome──► mailbox ──eventfd──► core
@@ -13,9 +13,7 @@ use std::sync::mpsc::{Receiver as Tasks, SyncSender, sync_channel};
 use ringlog_types::CoreId;
 
 use super::mailbox::{Mailbox, Receiver};
-
-/// The lowest priority there is beside others that want the CPU.
-const NICE: i32 = 19;
+use crate::runtime;
 
 /// A helper that makes `O` of `T`.
 #[derive(Debug)]
@@ -49,7 +47,11 @@ impl<T: Send + 'static, O: Send + 'static> Helper<T, O> {
 }
 
 fn work<T, O>(todo: &Tasks<T>, run: fn(T) -> O, outcomes: &Mailbox<O>) {
-    if let Err(error) = rustix::process::nice(NICE) {
+    // It is made by a core's thread, and inherits that it is pinned.
+    if let Err(error) = runtime::unpin_thread() {
+        tracing::warn!(%error, "the helper thread stays on the CPU of its core");
+    }
+    if let Err(error) = runtime::run_when_idle() {
         tracing::warn!(%error, "the helper thread keeps the priority of the core");
     }
     while let Ok(task) = todo.recv() {
