@@ -199,6 +199,26 @@ impl<I: Io> Log<I> {
         Read::Damaged { first, end }
     }
 
+    /// No row has `from`: it is lost, and what follows, as far as nothing else is known of it. `row` is
+    /// the next that has anything.
+    fn damaged_before(&self, partition: PartitionId, from: Offset, row: Option<BlockRef>) -> Read {
+        let Some(state) = self.partitions.get(&partition) else {
+            return self.damaged(partition, from);
+        };
+        let damage = state.damage_from(from);
+        if damage.is_some_and(|(first, _)| first == from) {
+            return self.damaged(partition, from);
+        }
+        let row = row.map(|row| if row.first > from { row.first } else { row.end });
+        let recent = state.segments.iter().map(|(first, _)| *first);
+        let known = recent.chain(row).chain(damage.map(|(first, _)| first));
+        let next = known.filter(|next| *next > from).min();
+        Read::Damaged {
+            first: from,
+            end: next.unwrap_or(state.end),
+        }
+    }
+
     /// The block that holds `offset`.
     fn locate(
         &mut self,
@@ -233,7 +253,7 @@ impl<I: Io> Log<I> {
         };
         match row {
             Some(row) if row.first <= offset => Located::Block { segment, row },
-            _ => Located::Answer(self.damaged(partition, offset)),
+            _ => Located::Answer(self.damaged_before(partition, offset, row)),
         }
     }
 
@@ -258,7 +278,10 @@ impl<I: Io> Log<I> {
                 }
                 Located::Covered(row)
             }
-            Ok(_) => Located::Answer(self.damaged(partition, offset)),
+            Ok(row) => {
+                let row = row.map(|row| row.block);
+                Located::Answer(self.damaged_before(partition, offset, row))
+            }
             Err(answer) => Located::Answer(answer),
         }
     }
