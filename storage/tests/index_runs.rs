@@ -10,7 +10,7 @@
 mod rig;
 
 use ringlog_storage::io::sim::SimIo;
-use ringlog_storage::log::{Log, LogConfig};
+use ringlog_storage::log::{Log, LogConfig, Read};
 
 use rig::{Bystander, Rig, partition, small};
 
@@ -118,6 +118,40 @@ fn runs_that_are_gone_are_made_anew() {
     let mut rig = rig.on_image(image);
     let log = read_all(&mut rig);
     assert!(log.stats().index_runs_broken > 0);
+}
+
+/// Nothing makes a run anew in a log that closed: who asks is told, and does not wait.
+#[test]
+fn a_reader_of_a_damaged_run_in_a_closed_log_is_answered() {
+    let rig = filled(9);
+    let mut image = rig.disk.current_image();
+    image.retain(|name, _| !name.ends_with(".index"));
+    let mut rig = rig.on_image(image);
+    let (mut log, _) = rig.try_open().unwrap();
+    rig.disk.power_cut_after(1);
+    for _ in 0..1_000 {
+        rig.append(&mut log, partition(0), 10);
+        rig.turn(&mut log);
+    }
+    assert!(log.failure().is_some(), "no write comes back any more");
+    let partitions: Vec<_> = rig.models.keys().copied().collect();
+    let mut failed = 0;
+    for partition in partitions.repeat(3) {
+        let start = log.bounds(partition).0;
+        let mut turns = 0;
+        while let Read::Pending(ticket) = log.read(partition, start, 1 << 20) {
+            while log.reads_done() <= ticket {
+                rig.turn(&mut log);
+                turns += 1;
+                assert!(turns < 1_000, "a read of {partition} never ends");
+            }
+        }
+        failed += usize::from(matches!(
+            log.seek_timestamp(partition, 0),
+            Err(Read::Failed(_))
+        ));
+    }
+    assert!(failed > 0, "a run is damaged");
 }
 
 #[test]

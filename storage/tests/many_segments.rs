@@ -354,7 +354,7 @@ fn open(dir: &Path, shape: &Shape) -> Log<UringIo> {
 }
 
 /// Asks until it need not be asked again.
-fn ask<T>(log: &mut Log<UringIo>, ask: impl Fn(&mut Log<UringIo>) -> Result<T, u64>) -> T {
+fn ask<T, E>(log: &mut Log<UringIo>, ask: impl Fn(&mut Log<UringIo>) -> Result<T, E>) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match ask(log) {

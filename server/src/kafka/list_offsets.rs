@@ -21,7 +21,7 @@ use super::limits::STEP_BYTES;
 use super::locate::{NotHere, check_leader_epoch, locate};
 use super::records::{self, RecordPlace};
 use super::topic_ref::TopicRef;
-use crate::node::core::CoreHandle;
+use crate::node::core::{Core, CoreHandle};
 
 /// What the request looks like, up to its last array.
 pub const FIELDS: &[Field] = &[
@@ -167,13 +167,19 @@ async fn find(
         }),
         Wanted::LatestRemote => Ok(NOTHING),
         Wanted::At(timestamp_ms) => {
-            let Some(near) = seek(core, partition, timestamp_ms).await else {
+            let near = sought(core, partition, |state| {
+                state.log.seek_timestamp(partition, timestamp_ms)
+            });
+            let Some(near) = near.await? else {
                 return Ok(NOTHING);
             };
             scan(core, partition, near, timestamp_ms, false).await
         }
         Wanted::LargestTimestamp => {
-            let Some((timestamp_ms, near)) = seek_largest(core, partition).await else {
+            let near = sought(core, partition, |state| {
+                state.log.seek_max_timestamp(partition)
+            });
+            let Some((timestamp_ms, near)) = near.await? else {
                 return Ok(NOTHING);
             };
             scan(core, partition, near, timestamp_ms, true).await
@@ -181,22 +187,20 @@ async fn find(
     }
 }
 
-/// An offset at or before the first record at or after a time.
-async fn seek(core: &CoreHandle, partition: PartitionId, timestamp_ms: i64) -> Option<Offset> {
+/// What the index says, as soon as it has been read.
+async fn sought<T>(
+    core: &CoreHandle,
+    partition: PartitionId,
+    mut ask: impl FnMut(&mut Core) -> Result<T, Read>,
+) -> Result<T, ResponseError> {
     loop {
-        match core.with(|state| state.log.seek_timestamp(partition, timestamp_ms)) {
-            Ok(found) => return found,
-            Err(ticket) => core.reads_done(ticket).await,
-        }
-    }
-}
-
-/// The largest timestamp, and an offset at or before the batch that has it.
-async fn seek_largest(core: &CoreHandle, partition: PartitionId) -> Option<(i64, Offset)> {
-    loop {
-        match core.with(|state| state.log.seek_max_timestamp(partition)) {
-            Ok(found) => return found,
-            Err(ticket) => core.reads_done(ticket).await,
+        match core.with(&mut ask) {
+            Ok(found) => return Ok(found),
+            Err(Read::Pending(ticket)) => core.reads_done(ticket).await,
+            Err(cannot) => {
+                tracing::error!(%partition, ?cannot, "looking up a timestamp failed");
+                return Err(ResponseError::KafkaStorageError);
+            }
         }
     }
 }

@@ -21,7 +21,10 @@ impl<I: Io> Log<I> {
             self.finish_switch();
         }
         let is_under_way = self.taking.is_some() || self.pending_checkpoint.is_some();
-        let waits = self.replaces_segments() || self.is_switching();
+        // What is lost with segments that are not there belongs into the first checkpoint that does
+        // not name them: no later start would look for it.
+        let lost_is_named = self.runs.ghosts.is_empty();
+        let waits = self.replaces_segments() || self.is_switching() || !lost_is_named;
         if is_under_way || !self.open_group.is_empty() || waits {
             return;
         }

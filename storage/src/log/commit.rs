@@ -318,6 +318,8 @@ impl<I: Io> Log<I> {
             self.failure = Some(cause);
             self.open = None;
             self.ready.clear();
+            // Who waits for an index run to be made anew waits in vain, and is told so.
+            self.reads_done += 1;
         }
     }
 

@@ -199,6 +199,26 @@ impl<I: Io> Log<I> {
         Read::Damaged { first, end }
     }
 
+    /// No row has `from`: it is lost, and what follows, as far as nothing else is known of it. `row` is
+    /// the next that has anything.
+    fn damaged_before(&self, partition: PartitionId, from: Offset, row: Option<BlockRef>) -> Read {
+        let Some(state) = self.partitions.get(&partition) else {
+            return self.damaged(partition, from);
+        };
+        let damage = state.damage_from(from);
+        if damage.is_some_and(|(first, _)| first == from) {
+            return self.damaged(partition, from);
+        }
+        let row = row.map(|row| if row.first > from { row.first } else { row.end });
+        let recent = state.segments.iter().map(|(first, _)| *first);
+        let known = recent.chain(row).chain(damage.map(|(first, _)| first));
+        let next = known.filter(|next| *next > from).min();
+        Read::Damaged {
+            first: from,
+            end: next.unwrap_or(state.end),
+        }
+    }
+
     /// The block that holds `offset`.
     fn locate(
         &mut self,
@@ -233,7 +253,7 @@ impl<I: Io> Log<I> {
         };
         match row {
             Some(row) if row.first <= offset => Located::Block { segment, row },
-            _ => Located::Answer(self.damaged(partition, offset)),
+            _ => Located::Answer(self.damaged_before(partition, offset, row)),
         }
     }
 
@@ -258,7 +278,10 @@ impl<I: Io> Log<I> {
                 }
                 Located::Covered(row)
             }
-            Ok(_) => Located::Answer(self.damaged(partition, offset)),
+            Ok(row) => {
+                let row = row.map(|row| row.block);
+                Located::Answer(self.damaged_before(partition, offset, row))
+            }
             Err(answer) => Located::Answer(answer),
         }
     }
@@ -584,27 +607,23 @@ impl<I: Io> Log<I> {
     /// with no such record in an earlier block. `None`: no such record.
     ///
     /// # Errors
-    /// `Err(ticket)`: a footer must be read first, ask again as with [`Read::Pending`].
+    /// [`Read::Pending`]: the index must be read first; [`Read::Failed`]: it cannot be.
     pub fn seek_timestamp(
         &mut self,
         partition: PartitionId,
         timestamp_ms: i64,
-    ) -> Result<Option<Offset>, u64> {
+    ) -> Result<Option<Offset>, Read> {
         let Some(state) = self.partitions.get(&partition) else {
             return Ok(None);
         };
         let start = state.start;
         let mut recent = state.segments.clone();
-        if state.covered.rows > 0 {
-            match self.covered_row(partition, start, timestamp_ms) {
-                Ok(Some(row)) => {
-                    // A cleaned segment that no run covers yet may have older records.
-                    recent.retain(|(first, _)| *first < row.block.first);
-                    recent.push_back((row.block.first, row.segment));
-                }
-                Ok(None) => {}
-                Err(_) => return Err(self.reads_done),
-            }
+        if state.covered.rows > 0
+            && let Some(row) = self.covered_row(partition, start, timestamp_ms)?
+        {
+            // A cleaned segment that no run covers yet may have older records.
+            recent.retain(|(first, _)| *first < row.block.first);
+            recent.push_back((row.block.first, row.segment));
         }
         for (first, id) in recent {
             let index = &self.segments.live[&id].index;
@@ -625,14 +644,9 @@ impl<I: Io> Log<I> {
                     .find(|row| late(row))
                     .map(|row| row.first)
             } else {
-                match self.footer(id) {
-                    Ok(footer) => footer
-                        .of(partition)
-                        .iter()
-                        .find(|(_, row)| late(row))
-                        .map(|(_, r)| r.first),
-                    Err(_) => return Err(self.reads_done),
-                }
+                let footer = self.footer(id)?;
+                let mut rows = footer.of(partition).iter();
+                rows.find(|(_, row)| late(row)).map(|(_, row)| row.first)
             };
             if let Some(first) = found {
                 return Ok(Some(first.max(start)));
@@ -649,7 +663,7 @@ impl<I: Io> Log<I> {
     pub fn seek_max_timestamp(
         &mut self,
         partition: PartitionId,
-    ) -> Result<Option<(i64, Offset)>, u64> {
+    ) -> Result<Option<(i64, Offset)>, Read> {
         let Some(state) = self.partitions.get(&partition) else {
             return Ok(None);
         };
@@ -661,10 +675,7 @@ impl<I: Io> Log<I> {
         let (start, is_covered) = (state.start, state.covered.rows > 0);
         let mut largest = recent.unwrap_or(-1);
         if is_covered {
-            let Ok(covered) = self.largest_covered(partition, start) else {
-                return Err(self.reads_done);
-            };
-            largest = largest.max(covered);
+            largest = largest.max(self.largest_covered(partition, start)?);
         }
         if largest < 0 {
             return Ok(None);

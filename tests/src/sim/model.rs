@@ -282,12 +282,13 @@ impl Model {
                 batch.lost |= lost.contains(&(batch.partition, batch.base));
             }
         }
-        // What is lost at the end of a partition is not there: its offsets are given again.
+        // What is lost at the end of a partition is not there: its offsets are given again. Those of one
+        // that is dropped are not, and what was lost in it before is lost still when it lives again.
         let partitions = &self.partitions;
         let there = |effect: &Effect| match effect {
             Effect::Batch(batch) => {
                 let state = partitions.get(&batch.partition);
-                !batch.lost || state.is_some_and(|state| batch.base < state.end())
+                !batch.lost || state.is_none_or(|state| batch.base < state.end())
             }
             _ => true,
         };

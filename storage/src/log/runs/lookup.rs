@@ -121,6 +121,12 @@ impl<I: Io> Log<I> {
                 if let Some(cause) = self.runs.repair_failure.take() {
                     return Err(Read::Failed(cause));
                 }
+                if let Some(failure) = &self.failure {
+                    // Nothing is written any more, so the next start makes it anew.
+                    let cause =
+                        format!("index run {number} is damaged, and the log closed: {failure}");
+                    return Err(Read::Failed(cause));
+                }
                 waits = true;
                 continue;
             }
