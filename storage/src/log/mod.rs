@@ -61,6 +61,7 @@ mod segments;
 mod stats;
 mod survey;
 mod taking;
+mod taking_state;
 mod under_way;
 mod urgency;
 mod walk;
@@ -244,7 +245,7 @@ pub struct Log<I: Io> {
     checkpoint: Option<CheckpointPointer>,
     checkpoint_anchor_segment: u64,
     checkpoint_anchor: Sequence,
-    taking: Option<Box<taking::Taking>>,
+    taking: Option<Box<taking_state::Taking>>,
     pending_checkpoint: Option<pending::PendingCheckpoint>,
     bytes_since_checkpoint: u64,
     cleaner: clean::cleaner::Cleaner,

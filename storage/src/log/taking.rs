@@ -20,11 +20,12 @@ use ringlog_types::{Offset, PartitionId, Sequence};
 use super::builder::OpenBlock;
 use super::pending::PendingCheckpoint;
 use super::segment_rows::SegmentRows;
+use super::taking_state::{Blocks, Phase, Taking};
 use super::urgency::Urgency;
-use super::{AppendError, EntryKind, EntryMeta, Log, Machine, Taken};
+use super::{AppendError, Log, Machine, Taken};
 use crate::format::block_header::{BlockHeader, Group};
 use crate::format::entry_header::EntryHeader;
-use crate::format::manifest::{Anchor, DroppedRow, Manifest, RunInfo, put_count};
+use crate::format::manifest::{DroppedRow, put_count};
 use crate::io::Io;
 
 /// A block of the group is closed at this length: a longer one would hold the device for longer.
@@ -36,63 +37,18 @@ const PIECE_ROWS: usize = 64;
 /// Without memory for a block it is tried again after this time.
 const MEMORY_RETRY: Duration = Duration::from_millis(1);
 
-/// A checkpoint that is being taken.
-#[derive(Debug)]
-pub(super) struct Taking {
-    anchor: Anchor,
-    segments: SegmentRows,
-    manifest: Pieces,
-    machines: Pieces,
-    machines_taken: Taken,
-    dropped: Vec<DroppedRow>,
-    runs: Vec<RunInfo>,
-    phase: Phase,
-    /// There is no memory for its next block.
-    stalled: bool,
-}
-
-#[derive(Debug)]
-enum Phase {
-    Partitions,
-    Segments,
-    Machines,
-    Blocks(Blocks),
-}
-
-/// The group in the making.
-#[derive(Debug)]
-struct Blocks {
-    pieces: VecDeque<Vec<u8>>,
-    count: u32,
-    placed: u32,
-    blocks: Vec<OpenBlock>,
-}
-
-impl Blocks {
-    fn meta(&self) -> EntryMeta {
-        EntryMeta {
-            partition: PartitionId::NONE,
-            kind: EntryKind::Checkpoint,
-            machine: 0,
-            base_offset: Offset(u64::from(self.placed)),
-            count: self.count,
-            max_timestamp: -1,
-        }
-    }
-}
-
 impl<I: Io> Log<I> {
     pub(super) fn begin_taking(&mut self, machine: &mut dyn Machine) {
         let (mut manifest, mut machines) = (Pieces::default(), Pieces::default());
         manifest.add(|out| put_count(out, self.partitions.len()));
         self.partitions.begin_rows();
-        let machines_taken = machine.begin_checkpoint(&mut machines);
+        let taken = machine.begin_checkpoint(&mut machines);
         self.taking = Some(Box::new(Taking {
             anchor: self.anchor,
             segments: SegmentRows::begin(self.anchor),
             manifest,
             machines,
-            machines_taken,
+            machines_have_more: taken == Taken::More,
             dropped: self.dropped_rows(),
             runs: self.runs.live.values().map(|run| run.info).collect(),
             phase: Phase::Partitions,
@@ -174,9 +130,9 @@ impl<I: Io> Log<I> {
                         self.release_dead_segments();
                     }
                 }
-                Phase::Machines if taking.machines_taken == Taken::More => {
+                Phase::Machines if taking.machines_have_more => {
                     let taken = machine.checkpoint_step(rows + 1, &mut taking.machines);
-                    taking.machines_taken = taken;
+                    taking.machines_have_more = taken == Taken::More;
                     rows = 0;
                 }
                 Phase::Machines => taking.phase = Phase::Blocks(taking.blocks()),
@@ -284,37 +240,6 @@ impl<I: Io> Log<I> {
             anchor: taking.anchor.sequence,
         });
     }
-}
-
-impl Taking {
-    /// All bytes are there: what is left is to put them into blocks.
-    fn blocks(&mut self) -> Blocks {
-        let mut head = Vec::new();
-        Manifest::encode_head(&self.anchor, &self.dropped, &self.runs, &mut head);
-        let mut pieces = vec![head];
-        pieces.extend(std::mem::take(&mut self.manifest).into_pieces());
-        pieces.extend(std::mem::take(&mut self.machines).into_pieces());
-        let pieces = joined(pieces);
-        Blocks {
-            count: u32::try_from(pieces.len()).expect("a checkpoint is far below 2^32 pieces"),
-            pieces,
-            placed: 0,
-            blocks: Vec::new(),
-        }
-    }
-}
-
-/// Short pieces become part of the one before: a small checkpoint is one.
-fn joined(pieces: Vec<Vec<u8>>) -> VecDeque<Vec<u8>> {
-    const SHORT_BYTES: usize = 32 << 10;
-    let mut joined: VecDeque<Vec<u8>> = VecDeque::new();
-    for piece in pieces {
-        match joined.back_mut() {
-            Some(last) if last.len() + piece.len() <= SHORT_BYTES => last.extend(piece),
-            _ => joined.push_back(piece),
-        }
-    }
-    joined
 }
 
 #[cfg(test)]

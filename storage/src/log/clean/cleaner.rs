@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringlog_types::{Offset, PartitionId, Sequence};
 
 use super::budget::Budget;
-use super::look::{Known, Look};
+use super::look_state::{Known, Look};
 use super::pass::Pass;
 use super::state::Run;
 use crate::log::found::Found;

@@ -14,8 +14,8 @@
 use ringlog_types::batch::BatchHeader;
 use ringlog_types::{Offset, PartitionId};
 
+use super::group::{Bounds, Group, Grouped};
 use super::pass::{Compactable, Pass, Phase};
-use super::pieces::{Bounds, Group, Grouped};
 use super::state::{Run, State};
 use super::task::{CleanTask, Gathered, Rewriter, Rewriting};
 use crate::buffer::Buf;

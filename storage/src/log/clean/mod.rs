@@ -24,8 +24,10 @@
 mod budget;
 pub(super) mod cleaner;
 mod compact;
+mod group;
 mod lay;
 mod look;
+mod look_state;
 mod pass;
 mod pieces;
 mod plan;

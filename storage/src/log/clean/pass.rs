@@ -2,7 +2,7 @@
 
 use ringlog_types::{Offset, PartitionId};
 
-use super::pieces::Group;
+use super::group::Group;
 use super::task::{Rewriter, Rewriting};
 
 /// What there is to compact of a partition.

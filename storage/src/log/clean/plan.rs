@@ -2,7 +2,7 @@
 
 use ringlog_types::{Offset, PartitionId, Sequence};
 
-use super::look::{Held, Look, Looked};
+use super::look_state::{Held, Look, Looked};
 use super::policy::{Candidate, Rules, choose};
 use super::state::Run;
 use crate::format::replaced::Moved;

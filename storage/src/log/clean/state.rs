@@ -5,7 +5,7 @@ use ringlog_types::Sequence;
 use super::targets::{Targets, Written};
 use super::task::{CleanTask, Gathered};
 use crate::format::replaced::Moved;
-use crate::log::runs::replace::CoveredRows;
+use crate::log::runs::covered_rows::CoveredRows;
 
 /// A run.
 #[derive(Debug)]

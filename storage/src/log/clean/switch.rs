@@ -19,7 +19,7 @@ use crate::log::Log;
 use crate::log::found::Found;
 use crate::log::index::{Footer, SegmentIndex, SegmentRange};
 use crate::log::report::RecoveryReport;
-use crate::log::runs::replace::CoveredRows;
+use crate::log::runs::covered_rows::CoveredRows;
 use crate::log::segments::{FooterPlace, Segment, Stage};
 
 impl<I: Io> Log<I> {

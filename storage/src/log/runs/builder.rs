@@ -7,7 +7,7 @@ use crate::format::run_page::{Fence, RunRow, encode_fences, encode_rows, fences_
 
 /// Builds one run.
 #[derive(Debug)]
-pub(in crate::log) struct RunBuilder {
+pub(crate) struct RunBuilder {
     key: Key,
     unit: usize,
     next_page: u32,

@@ -18,7 +18,7 @@ use crate::log::index::Footer;
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::log) enum Stage {
+pub(crate) enum Stage {
     /// The file is being made.
     Creating,
     /// Rows are gathered and written.
@@ -35,7 +35,7 @@ pub(in crate::log) enum Stage {
 
 /// Where the rows come from.
 #[derive(Debug)]
-pub(in crate::log) enum Source {
+pub(crate) enum Source {
     /// From segments: their index in memory, else their footers. `repair`: they are in a run
     /// already, which is damaged.
     Segments {
@@ -49,7 +49,7 @@ pub(in crate::log) enum Source {
 
 /// A run that is read from its first page to its last.
 #[derive(Debug)]
-pub(in crate::log) struct Input {
+pub(crate) struct Input {
     pub run: u64,
     pub pages: u32,
     pub next_page: u32,
@@ -59,7 +59,7 @@ pub(in crate::log) struct Input {
 
 /// A run that is being made.
 #[derive(Debug)]
-pub(in crate::log) struct Job {
+pub(crate) struct Job {
     pub number: u64,
     pub name: String,
     pub file: Option<FileId>,

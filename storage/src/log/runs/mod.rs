@@ -24,6 +24,8 @@ pub(super) mod account;
 pub(super) mod bad_blocks;
 pub(super) mod builder;
 pub(super) mod cover;
+pub(super) mod covered_rows;
+pub(super) mod damaged;
 pub(super) mod expand;
 pub(super) mod job;
 pub(super) mod lookup;

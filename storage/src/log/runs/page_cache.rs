@@ -10,7 +10,7 @@ type Key = (u64, u32);
 
 /// The pages of all runs of a log.
 #[derive(Debug)]
-pub(in crate::log) struct PageCache {
+pub(crate) struct PageCache {
     pages: HashMap<Key, (Rc<Page>, bool)>,
     order: VecDeque<Key>,
     most: usize,

@@ -5,10 +5,7 @@
 //! Invariant: live, in replay, and in a repair that goes on meanwhile, a row is taken off once, from its
 //! segment and from its partition, exactly if it was counted.
 
-use std::collections::BTreeMap;
-use std::rc::Rc;
-
-use ringlog_types::{Offset, PartitionId};
+use ringlog_types::PartitionId;
 
 use super::job::Source;
 use crate::format::footer::{self, BlockRef};
@@ -17,9 +14,6 @@ use crate::io::Io;
 use crate::log::Log;
 use crate::log::index::Footer;
 use crate::log::walk::{Walk, read_pieces};
-
-/// Rows of segments that runs cover, by segment: as far as a switch moves them.
-pub(in crate::log) type CoveredRows = BTreeMap<u64, Rc<Footer>>;
 
 impl<I: Io> Log<I> {
     /// Whether a run has a segment's rows.
@@ -185,13 +179,4 @@ impl<I: Io> Log<I> {
         rows.sort_by_key(|(partition, row): &(PartitionId, BlockRef)| (*partition, row.first));
         Ok(Footer::new(rows))
     }
-}
-
-/// Rows of one partition, as a footer has them.
-pub(in crate::log) fn footer_of(partition: PartitionId, rows: Vec<BlockRef>) -> Rc<Footer> {
-    let mut rows: Vec<(PartitionId, BlockRef)> =
-        rows.into_iter().map(|row| (partition, row)).collect();
-    rows.sort_by_key(|(_, row)| row.first);
-    rows.dedup_by_key(|(_, row): &mut (PartitionId, BlockRef)| -> Offset { row.first });
-    Rc::new(Footer::new(rows))
 }

@@ -18,7 +18,7 @@ use crate::log::index::Ghost;
 
 /// A run on disk.
 #[derive(Debug)]
-pub(in crate::log) struct Run {
+pub(crate) struct Run {
     pub info: RunInfo,
     pub name: String,
     /// `None`: the file is not there, or is not this run's.
@@ -34,7 +34,7 @@ pub(in crate::log) struct Run {
 
 /// All runs of a log.
 #[derive(Debug)]
-pub(in crate::log) struct Runs {
+pub(crate) struct Runs {
     pub live: BTreeMap<u64, Run>,
     /// No segment names them; a checkpoint may.
     pub retired: Vec<Run>,
@@ -108,7 +108,7 @@ impl Runs {
 
 /// What an operation on a run is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::log) enum RunWork {
+pub(crate) enum RunWork {
     /// A page for a search.
     Page { run: u64, page: u32 },
     /// Pages for a merge.
