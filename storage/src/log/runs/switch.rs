@@ -374,6 +374,10 @@ impl<I: Io> Log<I> {
         let unused = unused.filter(|run| !used.contains(run));
         for number in unused.collect::<Vec<_>>() {
             if let Some(run) = self.runs.live.remove(&number) {
+                if run.broken {
+                    // Nothing is made in its place: who waited for that need not any more.
+                    self.reads_done += 1;
+                }
                 self.runs.cache.forget_run(number);
                 self.runs.retired.push(run);
             }
