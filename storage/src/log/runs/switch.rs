@@ -309,9 +309,9 @@ impl<I: Io> Log<I> {
             return;
         };
         let now = self.submitter.io.monotonic();
-        // A merge that met a damaged run makes way for its repair at once: readers wait for it.
-        let is_merge = matches!(job.source, Source::Runs(_));
-        let is_awaited = is_merge && self.runs.live.values().any(|run| run.broken);
+        // What is not a repair itself makes way for one at once: readers wait for it.
+        let is_repair = matches!(job.source, Source::Segments { repair: true, .. });
+        let is_awaited = !is_repair && self.runs.live.values().any(|run| run.broken);
         self.runs.retry_at = if is_awaited { now } else { now + RETRY };
         self.runs.look = true;
         if job.busy {
