@@ -385,7 +385,7 @@ impl<I: Io> Log<I> {
             .then(|| (self.last_progress + self.config.idle_mark_after).saturating_sub(now));
         let retry = self.segments.is_stuck().then_some(SPACE_RETRY);
         let flush = self.flush_due().filter(|_| !self.flush_in_flight);
-        let runs = self.runs_wait_for_a_step().then_some(Duration::ZERO);
+        let runs = self.runs_deadline();
         let clean = self.clean_deadline();
         let scrub = self.scrub_deadline(now);
         let checkpoint = self.checkpoint_deadline();

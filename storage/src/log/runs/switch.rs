@@ -47,8 +47,19 @@ impl<I: Io> Log<I> {
         self.job_step();
     }
 
+    /// From now: when [`Log::runs_step`] will have something to do although nothing completes.
+    pub(in crate::log) fn runs_deadline(&self) -> Option<Duration> {
+        if self.runs_wait_for_a_step() {
+            return Some(Duration::ZERO);
+        }
+        // What failed is tried again on an idle node too: readers may wait for it.
+        let now = self.submitter.io.monotonic();
+        let waits = self.runs.look && self.runs.job.is_none();
+        waits.then(|| self.runs.retry_at.saturating_sub(now))
+    }
+
     /// Whether [`Log::runs_step`] would have something to do at once.
-    pub(in crate::log) fn runs_wait_for_a_step(&self) -> bool {
+    fn runs_wait_for_a_step(&self) -> bool {
         let job = self.runs.job.as_ref();
         let fills = |job: &Job| match (&job.source, job.stage) {
             (_, Stage::Ready) => !self.holds_segments(),
@@ -309,9 +320,9 @@ impl<I: Io> Log<I> {
             return;
         };
         let now = self.submitter.io.monotonic();
-        // A merge that met a damaged run makes way for its repair at once: readers wait for it.
-        let is_merge = matches!(job.source, Source::Runs(_));
-        let is_awaited = is_merge && self.runs.live.values().any(|run| run.broken);
+        // What is not a repair itself makes way for one at once: readers wait for it.
+        let is_repair = matches!(job.source, Source::Segments { repair: true, .. });
+        let is_awaited = !is_repair && self.runs.live.values().any(|run| run.broken);
         self.runs.retry_at = if is_awaited { now } else { now + RETRY };
         self.runs.look = true;
         if job.busy {
