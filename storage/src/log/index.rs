@@ -68,9 +68,9 @@ pub(super) struct SegmentIndex {
     /// them, or another log's part of the segment was not taken in. Their rows do not count,
     /// whatever a run or the footer says.
     pub moved: BTreeSet<PartitionId>,
-    /// Its footer has rows of records that are lost, or were given again: its rows stay in memory, because
-    /// a run that is damaged is made anew from footers.
-    pub is_overstated: bool,
+    /// Its footer has rows of records that are lost, or were given again, or lacks some that live again: its
+    /// rows stay in memory, because a run that is damaged is made anew from footers.
+    pub footer_differs: bool,
 }
 
 impl SegmentIndex {

@@ -580,7 +580,14 @@ impl<I: Io> Log<I> {
         let footer = bytes.and_then(|bytes| footer::decode_rows(bytes).ok());
         match footer.map(Footer::new) {
             Some(footer) if self.covers(segment, &footer) => self.keep_footer(segment, footer),
-            _ => self.rebuild_footer(segment),
+            footer => {
+                if footer.is_some()
+                    && let Some(segment) = self.segments.live.get_mut(&segment)
+                {
+                    segment.index.footer_differs = true;
+                }
+                self.rebuild_footer(segment);
+            }
         }
     }
 

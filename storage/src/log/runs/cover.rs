@@ -93,7 +93,7 @@ impl<I: Io> Log<I> {
             segment.stage == SegmentStage::Sealed
                 && segment.index.covered.is_none()
                 && !segment.index.partitions.is_empty()
-                && !segment.index.is_overstated
+                && !segment.index.footer_differs
                 && !self.is_being_cleaned(**id)
         });
         let weights = open
@@ -171,6 +171,9 @@ impl<I: Io> Log<I> {
                 continue;
             }
             match self.footer(*id) {
+                Ok(_) if !repair && self.segments.live[id].index.footer_differs => {
+                    return Err(format!("the footer of segment {id} lacks what is there"));
+                }
                 Ok(footer) => {
                     footers.insert(*id, footer);
                 }
@@ -253,7 +256,7 @@ impl<I: Io> Log<I> {
             }
             if let Some(id) = overstated {
                 if let Some(segment) = self.segments.live.get_mut(&id) {
-                    segment.index.is_overstated = true;
+                    segment.index.footer_differs = true;
                 }
                 return Err(format!("the footer of segment {id} has more than is there"));
             }
