@@ -49,6 +49,7 @@ run() {
     stage "power cuts" cargo test --release -p ringlog-tests --test power_cut -- --nocapture
     stage "text file" cargo test --release -p ringlog-tests --test text_file -- --nocapture
     stage "many partitions" cargo test --release -p ringlog-tests --test scale -- --nocapture
+    stage "restart with 100 GB" cargo test --release -p ringlog-storage --test many_segments -- --ignored --nocapture
     stage "simulation" cargo run --release --quiet --bin sim -- --seeds "0..$seeds"
     stage "simulation, power cuts" \
         cargo run --release --quiet --bin sim -- --seeds "0..$seeds" --power-cuts-only

@@ -4,7 +4,6 @@
 //! `runtime`, `kafka` and `http` are the faces. Invariant: faces hold no state that must
 //! survive, and nothing in `node` knows a protocol.
 
-mod allocator;
 pub mod cli;
 pub mod config;
 pub mod http;

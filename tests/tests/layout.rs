@@ -68,11 +68,10 @@ const CRATES: [(&str, &str, &[&str]); 9] = [
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE_ROOMS: [&str; 5] = [
+const UNSAFE_ROOMS: [&str; 4] = [
     "storage/src/io/",
     "storage/src/buffer.rs",
     "storage/src/buffer/",
-    "server/src/allocator.rs",
     "server/src/runtime.rs",
 ];
 

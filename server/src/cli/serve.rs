@@ -20,7 +20,7 @@ use crate::node::directory::DataDirectory;
 use crate::node::migration;
 use crate::node::supervisor::{Node, Storage};
 use crate::runtime::{self, BoundSocket};
-use crate::{allocator, http, kafka};
+use crate::{http, kafka};
 
 /// Exit status when the command line or the configuration is wrong.
 const WRONG_USE: u8 = 2;
@@ -43,7 +43,7 @@ pub(super) fn run(flags: &ArgMatches) -> ExitCode {
         print!("{}", layers.to_toml());
         return ExitCode::SUCCESS;
     }
-    allocator::keep_freed_memory();
+    runtime::keep_freed_memory();
     start_logging(settings.log_format);
     match serve(settings) {
         Ok(()) => ExitCode::SUCCESS,
