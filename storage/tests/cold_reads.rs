@@ -176,3 +176,39 @@ fn damage_in_a_piece_is_named_and_the_rest_is_served() {
     }
     assert!(damaged_batches > 0, "something was hit");
 }
+
+/// A reader that wants something waits for others before it asks for it, and the segment is let go
+/// meanwhile.
+#[test]
+fn what_is_wanted_of_a_segment_that_is_gone_is_not_read() {
+    for together in [1, PARTITIONS] {
+        let (mut rig, mut log) = filled(1 << 20);
+        let mut wanted = Vec::new();
+        for number in 0..together {
+            let found = log.look(partition(number), Offset(0), 4096, 1, &mut wanted);
+            assert!(matches!(found, Read::Batches(batches) if batches.is_empty()));
+        }
+        assert_eq!(wanted.len() as u64, together);
+        for number in 0..PARTITIONS {
+            rig.trim_to_end(&mut log, partition(number));
+        }
+        let recycled_bytes = log.stats().written_recycled_bytes;
+        for _ in 0..ROUNDS {
+            for number in 0..PARTITIONS {
+                rig.append(&mut log, partition(number), 2_000);
+            }
+            rig.settle(&mut log);
+        }
+        assert!(
+            log.stats().written_recycled_bytes > recycled_bytes,
+            "segments were let go"
+        );
+        let brought = log.bring(&mut wanted);
+        assert!(brought.next.is_none());
+        assert!(log.reads_done() > brought.all_done, "nothing to wait for");
+        assert!(matches!(
+            log.look(partition(0), Offset(0), 4096, 1, &mut wanted),
+            Read::OutOfRange
+        ));
+    }
+}

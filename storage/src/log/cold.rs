@@ -164,8 +164,13 @@ impl<I: Io> Log<I> {
     }
 
     /// Whether a reader that looks again finds it, waits for it, or is told that it cannot be read.
+    /// Also where the segment was let go since the reader looked: then it is told where its records
+    /// lie now, if anywhere.
     fn is_on_its_way(&self, wanted: &Wanted) -> bool {
         let (segment, position) = (wanted.segment, wanted.position);
+        if !self.segments.live.contains_key(&segment) {
+            return true;
+        }
         self.cache
             .find(segment, position, wanted.partition)
             .is_some()
