@@ -18,7 +18,7 @@ use kafka_protocol::error::ResponseError;
 use ringlog_types::PartitionId;
 use tokio::time::Instant;
 
-use self::read::{Reading, read, resume};
+use self::read::{COLD_ANSWER_BYTES, Reading, read, resume};
 use self::request::FetchRequest;
 use self::response::FetchAnswer;
 use super::answer::Answer;
@@ -29,10 +29,6 @@ use super::request::RequestHeader;
 use super::wire::WireError;
 use crate::node::core::CoreHandle;
 use crate::node::metrics::ErrorKind;
-
-/// Of what has to come from disk, an answer has this much if it is there: a request of many
-/// partitions costs more than the bytes of a small answer.
-const COLD_ANSWER_BYTES: usize = 8 << 20;
 
 /// Longest wait, whatever the client asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -108,7 +104,7 @@ async fn wait_and_read(core: &CoreHandle, request: &FetchRequest) -> Reading {
             && (reading.bytes == 0 || Instant::now() < deadline)
         {
             core.reads_done(ticket).await;
-            resume(core, request, &mut reading).await;
+            resume(core, request, &mut reading, enough_cold).await;
         }
         if reading.is_done(enough) || Instant::now() >= deadline {
             return reading;

@@ -23,6 +23,10 @@ const MOST_ROWS: usize = 64;
 /// And all partitions of a request.
 const WANTED_BLOCKS: usize = 1024;
 
+/// Of what has to come from disk, an answer has this much if it is there: a request of many
+/// partitions costs more than the bytes of a small answer.
+pub const COLD_ANSWER_BYTES: usize = 4 << 20;
+
 /// Partitions for which something is asked at a time, at the most.
 const COLD_AT_A_TIME: usize = 1024;
 
@@ -107,8 +111,13 @@ pub async fn read(core: &CoreHandle, request: &FetchRequest) -> Reading {
     reading
 }
 
-/// Reads what has come from disk since, and starts to bring more.
-pub async fn resume(core: &CoreHandle, request: &FetchRequest, reading: &mut Reading) {
+/// Reads what has come from disk since, and starts to bring more unless there is enough.
+pub async fn resume(
+    core: &CoreHandle,
+    request: &FetchRequest,
+    reading: &mut Reading,
+    enough: usize,
+) {
     reading.pending = None;
     let come = match reading.next.take() {
         Some(next) => {
@@ -131,7 +140,10 @@ pub async fn resume(core: &CoreHandle, request: &FetchRequest, reading: &mut Rea
     }
     let refused = |cold: &Cold| reading.partitions[cold.place].outcome.is_err();
     reading.is_refused |= come.iter().any(refused);
-    reading.bring(core);
+    // What this answer does not take would push out of memory what others wait for.
+    if !reading.is_done(enough) {
+        reading.bring(core);
+    }
 }
 
 /// Each partition with its topic.
@@ -237,19 +249,26 @@ impl Reading {
             self.wait_for(done);
             return;
         };
+        let left = COLD_ANSWER_BYTES.saturating_sub(self.bytes) as u64;
+        let room = room.min(left);
         let mut bytes = 0;
         let mut last: Option<Wanted> = None;
         while self.asked.len() < COLD_AT_A_TIME
-            && bytes < room
-            && let Some(Reverse(cold)) = self.cold.pop()
+            && let Some(Reverse(next)) = self.cold.peek()
         {
-            if let Some(wanted) = cold.wanted
-                && !last.is_some_and(|last| last.shares_block(&wanted))
-            {
-                bytes += wanted.block_bytes();
-                last = Some(wanted);
+            // All that is wanted of a block is asked for together.
+            let shares_block = match (last, next.wanted) {
+                (Some(last), Some(next)) => last.shares_block(&next),
+                _ => next.wanted.is_none(),
+            };
+            if !shares_block {
+                if bytes >= room {
+                    break;
+                }
+                bytes += next.wanted.map_or(0, |wanted| wanted.block_bytes());
             }
-            self.asked.push(cold);
+            last = next.wanted.or(last);
+            self.asked.extend(self.cold.pop().map(|cold| cold.0));
         }
         let behind = self.cold.peek().and_then(|cold| cold.0.wanted);
         if behind.is_some() {
