@@ -53,7 +53,8 @@ pub struct LogConfig {
     /// Rows of the index kept in memory for sealed segments. Beyond half of it those of the oldest
     /// go into an index run on disk.
     pub index_rows: usize,
-    /// Memory for pages of index runs, beside one page for each run.
+    /// Memory for pages of index runs, beside one page for each run; and as much again for rows that
+    /// readers are about to come to.
     pub index_cache_bytes: usize,
     /// So many index runs of a like size become one.
     pub index_fan_in: usize,

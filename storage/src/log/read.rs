@@ -13,7 +13,6 @@ use ringlog_types::{Offset, PartitionId};
 
 use super::block::Block;
 use super::index::{Footer, gaps};
-use super::runs::lookup::ANY_TIME;
 use super::seeded_bug::SeededBug;
 use super::segments::FooterPlace;
 use super::wanted::Wanted;
@@ -31,6 +30,9 @@ pub(super) const FOOTERS_KEPT: usize = 16;
 
 /// Blocks that one partition's reader asks for at a time.
 const MOST_ROWS: usize = 64;
+
+/// Rows of index runs that are looked up together, although fewer blocks are asked for.
+const LEAST_ROWS_AHEAD: usize = 4;
 
 enum Located {
     Block {
@@ -80,7 +82,7 @@ impl<I: Io> Log<I> {
             return Read::OutOfRange;
         }
         let mut batches = Vec::new();
-        let mut ahead = Vec::new();
+        let mut ahead = None;
         let (mut at, mut bytes) = (self.removed.behind(partition, offset).min(end), 0);
         while at < end {
             if self.is_damaged(partition, at, at.plus(1)) {
@@ -89,7 +91,8 @@ impl<I: Io> Log<I> {
                 }
                 break;
             }
-            let (segment, row, is_covered) = match self.locate(partition, at, &mut ahead) {
+            let located = self.locate(partition, at, most_rows, &mut ahead);
+            let (segment, row, is_covered) = match located {
                 Located::Block { segment, row } => (segment, row, false),
                 Located::Covered(row) => (row.segment, row.block, true),
                 Located::Answer(answer) if batches.is_empty() => return answer,
@@ -109,12 +112,15 @@ impl<I: Io> Log<I> {
                     self.removed.note(partition, offset, at);
                 }
                 let more_bytes = max_bytes.saturating_sub(bytes);
-                let behind = is_covered.then(|| {
-                    let behind = ahead.iter().map(|row| row.block);
-                    behind.filter(|block| block.first > row.first).collect()
-                });
-                let rows = (row, behind);
-                self.want(partition, segment, rows, more_bytes, most_rows, wanted);
+                let behind = ahead.as_deref().filter(|_| is_covered);
+                self.want(
+                    partition,
+                    (segment, row),
+                    behind,
+                    more_bytes,
+                    most_rows,
+                    wanted,
+                );
                 break;
             };
             if bytes >= max_bytes && !batches.is_empty() {
@@ -224,7 +230,8 @@ impl<I: Io> Log<I> {
         &mut self,
         partition: PartitionId,
         offset: Offset,
-        ahead: &mut Vec<RunRow>,
+        most_rows: usize,
+        ahead: &mut Option<Rc<[RunRow]>>,
     ) -> Located {
         let Some(state) = self.partitions.get(&partition) else {
             return Located::Answer(Read::OutOfRange);
@@ -238,7 +245,7 @@ impl<I: Io> Log<I> {
             range.is_some_and(|range| offset < range.end)
         });
         let Some((_, id)) = recent else {
-            return self.locate_covered(partition, offset, ahead);
+            return self.locate_covered(partition, offset, most_rows, ahead);
         };
         let segment = *id;
         let index = &self.segments.live[&segment].index;
@@ -262,28 +269,38 @@ impl<I: Io> Log<I> {
         &mut self,
         partition: PartitionId,
         offset: Offset,
-        ahead: &mut Vec<RunRow>,
+        most_rows: usize,
+        ahead: &mut Option<Rc<[RunRow]>>,
     ) -> Located {
-        let holds = |row: &&RunRow| row.block.first <= offset && offset < row.block.end;
-        if let Some(row) = ahead.iter().find(holds) {
-            return Located::Covered(*row);
-        }
-        match self.covered_row(partition, offset, ANY_TIME) {
-            Ok(Some(row)) if holds(&&row) && self.segments.live.contains_key(&row.segment) => {
-                *ahead = self.rows_behind(row, MOST_ROWS);
-                let position = u64::from(row.block.position_units) * self.unit as u64;
-                if self.runs.bad_blocks.is_unreadable(row.segment, position) {
-                    self.damage_row(partition, row.segment, &row.block);
-                    return Located::Answer(self.damaged(partition, offset));
+        let holds = |row: &RunRow| row.block.first <= offset && offset < row.block.end;
+        let known = ahead.iter().flat_map(|rows| rows.iter());
+        let row = match known.copied().find(holds) {
+            Some(row) => row,
+            None => {
+                let most = most_rows.max(LEAST_ROWS_AHEAD);
+                match self.rows_ahead(partition, offset, most) {
+                    Ok(Some(found)) if holds(&found.row) => {
+                        *ahead = Some(found.rows);
+                        found.row
+                    }
+                    Ok(found) => {
+                        let row = found.map(|found| found.row.block);
+                        return Located::Answer(self.damaged_before(partition, offset, row));
+                    }
+                    Err(answer) => return Located::Answer(answer),
                 }
-                Located::Covered(row)
             }
-            Ok(row) => {
-                let row = row.map(|row| row.block);
-                Located::Answer(self.damaged_before(partition, offset, row))
-            }
-            Err(answer) => Located::Answer(answer),
+        };
+        if !self.segments.live.contains_key(&row.segment) {
+            let row = Some(row.block);
+            return Located::Answer(self.damaged_before(partition, offset, row));
         }
+        let position = u64::from(row.block.position_units) * self.unit as u64;
+        if self.runs.bad_blocks.is_unreadable(row.segment, position) {
+            self.damage_row(partition, row.segment, &row.block);
+            return Located::Answer(self.damaged(partition, offset));
+        }
+        Located::Covered(row)
     }
 
     /// A segment's footer from memory, or the answer that it is being read.
@@ -337,38 +354,43 @@ impl<I: Io> Log<I> {
         true
     }
 
-    /// Adds the block of `row` to what is wanted, and those of the partition that follow in the
-    /// segment: as far as the reader has room, and the read-ahead at least. `behind` are those, where
-    /// a run has them.
+    /// Adds the block of `row` to what is wanted, and those of the partition that follow: as far as
+    /// the reader has room, and the read-ahead at least. `ahead` are rows that follow in a run,
+    /// else those that follow in the segment are taken.
     fn want(
         &self,
         partition: PartitionId,
-        segment: u64,
-        (row, behind): (BlockRef, Option<Vec<BlockRef>>),
+        (segment, row): (u64, BlockRef),
+        ahead: Option<&[RunRow]>,
         room_bytes: usize,
         most_rows: usize,
         wanted: &mut Vec<Wanted>,
     ) {
         // What is read ahead must not push out the block that was asked for.
-        let ahead = self.config.read_ahead_bytes;
-        let most = (room_bytes.max(ahead) as u64).min(self.config.cold_cache_bytes as u64 / 2);
+        let least = self.config.read_ahead_bytes;
+        let most = (room_bytes.max(least) as u64).min(self.config.cold_cache_bytes as u64 / 2);
         let mut payload_bytes = 0;
         let unit = self.unit as u64;
-        let mut add = |next: &BlockRef| {
-            if next.position_units < row.position_units {
-                // It went astray. What lies first is read first: ahead of the block that is
-                // needed it would take the budget, and push out what was read before.
+        let mut add_in = |of: u64, next: &BlockRef| {
+            if (of, next.position_units) < (segment, row.position_units) {
+                // It was moved, or went astray. What lies first is read first: ahead of the block
+                // that is needed it would take the budget, and push out what was read before.
                 return false;
             }
             payload_bytes += u64::from(next.payload_bytes);
-            wanted.push(Wanted::new(segment, partition, next, unit));
+            wanted.push(Wanted::new(of, partition, next, unit));
             payload_bytes < most
         };
-        let index = &self.segments.live[&segment].index;
-        if let Some(behind) = behind {
-            let _ = add(&row) && behind.iter().take(most_rows).all(&mut add);
+        if let Some(ahead) = ahead {
+            let behind = ahead.iter().filter(|next| next.block.first > row.first);
+            let mut behind = behind.take(most_rows.saturating_sub(1));
+            let lives = |of: &u64| self.segments.live.contains_key(of);
+            let _ = add_in(segment, &row)
+                && behind.all(|next| lives(&next.segment) && add_in(next.segment, &next.block));
             return;
         }
+        let mut add = |next: &BlockRef| add_in(segment, next);
+        let index = &self.segments.live[&segment].index;
         if index.resident {
             if let Some(range) = index.partitions.get(&partition) {
                 let rows = &range.blocks;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use ringlog_types::{Offset, PartitionId};
 
+use super::ahead::{Ahead, FoundRow};
 use super::search::{Search, Stop};
 use super::state::{Run, RunWork};
 use crate::format::run_page::{Page, RunRow};
@@ -74,8 +75,20 @@ impl<I: Io> Log<I> {
         Ok(largest)
     }
 
-    /// Rows of the partition that follow `row` in its segment, as far as memory knows them.
+    /// Rows of the partition that follow `row` in its segment, as far as memory knows them, and
+    /// `row` before them.
     pub(in crate::log) fn rows_behind(&mut self, row: RunRow, most: usize) -> Vec<RunRow> {
+        self.rows_from(row, most, |behind| behind.segment == row.segment)
+    }
+
+    /// `row` and those of its partition and its run behind it, as long as they are wanted and memory
+    /// knows them.
+    fn rows_from(
+        &mut self,
+        row: RunRow,
+        most: usize,
+        wanted: impl Fn(&RunRow) -> bool,
+    ) -> Vec<RunRow> {
         let mut rows = vec![row];
         let Some(run) = self.run_of(row.segment) else {
             return rows;
@@ -83,17 +96,54 @@ impl<I: Io> Log<I> {
         while rows.len() < most {
             let last = *rows.last().expect("there is at least the one given");
             match self.search_run(run, |search| search.following(&last, most)) {
-                Ok(more) if !more.is_empty() => rows.extend(more),
+                Ok(more) => {
+                    let whole = rows.len() + more.len();
+                    rows.extend(more.into_iter().take_while(&wanted));
+                    if rows.len() < whole || rows.last() == Some(&last) {
+                        break;
+                    }
+                }
                 // For when the reader comes there.
                 Err(Stop::Missing(page)) => {
                     self.read_page(run, page);
                     break;
                 }
-                _ => break,
+                Err(Stop::Contradiction(_)) => break,
             }
         }
         rows.truncate(most);
         rows
+    }
+
+    /// The first row in any run that is live and ends behind `offset`: what is ahead of the
+    /// partition's reader, `most` rows of a run as far as they are in memory. They count, and
+    /// the first is the row that was looked for. `None`: there is no such row.
+    ///
+    /// # Errors
+    /// As [`Log::covered_row`].
+    pub(in crate::log) fn rows_ahead(
+        &mut self,
+        partition: PartitionId,
+        offset: Offset,
+        most: usize,
+    ) -> Result<Option<FoundRow>, Read> {
+        let (live, ghosts) = (&self.segments.live, &self.runs.ghosts);
+        if let Some(ahead) = self.runs.ahead.of(partition)
+            && let Some(row) = ahead.row(offset)
+            && counts(live, ghosts, ahead.run, row)
+        {
+            let (row, rows) = (*row, Rc::clone(&ahead.rows));
+            return Ok(Some(FoundRow { row, rows }));
+        }
+        let Some(row) = self.covered_row(partition, offset, ANY_TIME)? else {
+            return Ok(None);
+        };
+        let rows: Rc<[RunRow]> = self.rows_from(row, most, |_| true).into();
+        if let Some(run) = self.run_of(row.segment) {
+            let rows = Rc::clone(&rows);
+            self.runs.ahead.keep(partition, Ahead { run, rows });
+        }
+        Ok(Some(FoundRow { row, rows }))
     }
 
     /// The run that has a segment's rows.

@@ -12,7 +12,7 @@ use crate::log::segments::Segment;
 
 impl<I: Io> Log<I> {
     /// Bytes of memory that the index takes, as near as can be counted: partitions, segments, what is
-    /// known of recent segments, and pages of index runs. Costs a look at each.
+    /// known of recent segments, and [`Log::cached_index_bytes`]. Costs a look at each.
     #[must_use]
     pub fn index_bytes(&self) -> usize {
         let partitions = self.partitions.values().map(|state| {
@@ -30,7 +30,16 @@ impl<I: Io> Log<I> {
                 + rows * size_of::<BlockRef>()
                 + segment.index.moved.len() * size_of::<PartitionId>()
         });
+        partitions.sum::<usize>() + segments.sum::<usize>() + self.cached_index_bytes()
+    }
+
+    /// Bytes of pages and rows of index runs that are kept for readers: bounded by
+    /// [`LogConfig::index_cache_bytes`] twice, and a page for each run.
+    ///
+    /// [`LogConfig::index_cache_bytes`]: crate::log::LogConfig::index_cache_bytes
+    #[must_use]
+    pub fn cached_index_bytes(&self) -> usize {
         let pages = self.runs.cache.len() + self.runs.live.len();
-        partitions.sum::<usize>() + segments.sum::<usize>() + pages * self.unit
+        pages * self.unit + self.runs.ahead.bytes()
     }
 }

@@ -8,6 +8,7 @@
 //! | `search` | from the root to a row |
 //! | `page_cache` | pages that were read |
 //! | `job` | a run on its way to disk |
+//! | `ahead` | rows that readers come to next |
 //! | `lookup` | rows of a partition over all runs |
 //! | `cover`, `merge`, `switch` | choosing, making and taking over runs |
 //! | `bad_blocks` | what a reader of covered segments has found damaged |
@@ -21,6 +22,7 @@
 //! of the log is in memory or in exactly one run, whatever else lies in old runs.
 
 pub(super) mod account;
+pub(super) mod ahead;
 pub(super) mod bad_blocks;
 pub(super) mod builder;
 pub(super) mod cover;

@@ -68,7 +68,7 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// Rows that follow a row at once, of its partition and its segment: those of one page.
+    /// Rows that count and follow a row, of its partition: those of one page.
     ///
     /// # Errors
     /// A page is missing, or wrong.
@@ -82,9 +82,8 @@ impl Search<'_> {
             page = self.load(fence.page, page.level())?;
         }
         let rows = (page.first_row_behind(partition, end)..).map_while(|at| page.row(at));
-        let own =
-            rows.take_while(|other| (other.partition, other.segment) == (partition, row.segment));
-        Ok(own.take(most).collect())
+        let own = rows.take_while(|other| other.partition == partition);
+        Ok(own.filter(|row| (self.counts)(row)).take(most).collect())
     }
 
     /// The largest timestamp of the partition's rows that count and end behind `offset`, if it

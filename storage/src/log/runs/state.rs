@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ringlog_types::{Offset, PartitionId, Sequence};
 
+use super::ahead::AheadCache;
 use super::bad_blocks::BadBlocks;
 use super::job::{Job, Source};
 use super::page_cache::PageCache;
@@ -40,6 +41,8 @@ pub(crate) struct Runs {
     pub retired: Vec<Run>,
     pub next_number: u64,
     pub cache: PageCache,
+    /// Rows that readers come to next.
+    pub ahead: AheadCache,
     /// Pages that are being read.
     pub page_reads: BTreeSet<(u64, u32)>,
     /// Pages that could not be read, until somebody was told.
@@ -77,6 +80,7 @@ impl Runs {
             retired: Vec::new(),
             next_number: 1,
             cache: PageCache::new(config.index_cache_bytes / unit),
+            ahead: AheadCache::new(config.index_cache_bytes),
             page_reads: BTreeSet::new(),
             page_failures: HashMap::new(),
             repair_failure: None,
