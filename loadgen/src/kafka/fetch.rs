@@ -4,14 +4,16 @@
 //! Spoken up to version 11: the newest layout without varints and topic ids, known to every
 //! broker since 2019 and to Kafka 4.
 
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::FetchRequest;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::protocol::StrBytes;
 use ringlog_types::batch::{BatchHeader, HEADER_BYTES};
 
@@ -21,6 +23,7 @@ use crate::kafka::cluster::topic_name;
 /// The newest version spoken.
 pub const NEWEST_FETCH: i16 = 11;
 const OLDEST_FETCH: i16 = 4;
+const SESSIONS_SINCE: i16 = 7;
 
 /// No response is longer than this: above any `max_bytes` asked for, plus one oversized batch.
 const MAX_RESPONSE_BYTES: usize = 256 << 20;
@@ -71,6 +74,56 @@ pub struct Fetcher {
     limits: FetchLimits,
     correlation: i32,
     response: Vec<u8>,
+    session: Session,
+}
+
+/// What the broker remembers of what is wanted (KIP-227).
+#[derive(Default)]
+struct Session {
+    /// 0: none.
+    id: i32,
+    /// Of the next request: 0 begins a session.
+    epoch: i32,
+    /// Where each partition was asked for last.
+    asked: HashMap<u32, i64>,
+}
+
+impl Session {
+    /// What a request has to say: partitions that moved or are new, and those that are not
+    /// wanted any more.
+    fn changes(&mut self, positions: &[(u32, i64)]) -> (Vec<(u32, i64)>, Vec<i32>) {
+        if self.epoch == 0 {
+            self.asked = positions.iter().copied().collect();
+            return (positions.to_vec(), Vec::new());
+        }
+        let mut changed = Vec::new();
+        for (partition, offset) in positions {
+            if self.asked.insert(*partition, *offset) != Some(*offset) {
+                changed.push((*partition, *offset));
+            }
+        }
+        let mut forgotten = Vec::new();
+        if self.asked.len() > positions.len() {
+            let wanted: HashSet<u32> = positions.iter().map(|(partition, _)| *partition).collect();
+            self.asked.retain(|partition, _| {
+                let is_wanted = wanted.contains(partition);
+                if !is_wanted {
+                    forgotten.extend(i32::try_from(*partition));
+                }
+                is_wanted
+            });
+        }
+        (changed, forgotten)
+    }
+
+    /// The broker answered with this session.
+    fn goes_on(&mut self, id: i32) {
+        self.id = id;
+        self.epoch = match id {
+            0 => 0,
+            _ => self.epoch.checked_add(1).unwrap_or(1),
+        };
+    }
 }
 
 impl Fetcher {
@@ -92,6 +145,7 @@ impl Fetcher {
             limits,
             correlation: 0,
             response: Vec::new(),
+            session: Session::default(),
         })
     }
 
@@ -104,7 +158,8 @@ impl Fetcher {
 
     /// Sends a request; [`Self::receive`] takes its response.
     pub fn submit(&mut self, positions: &[(u32, i64)]) -> anyhow::Result<()> {
-        let partitions = positions
+        let (changed, forgotten) = self.session.changes(positions);
+        let partitions = changed
             .iter()
             .map(|(partition, offset)| {
                 Ok(FetchPartition::default()
@@ -120,14 +175,25 @@ impl Fetcher {
             .with_max_wait_ms(i32::try_from(self.limits.max_wait.as_millis())?)
             .with_min_bytes(self.limits.min_bytes)
             .with_max_bytes(self.limits.max_bytes)
-            .with_session_id(0)
-            .with_session_epoch(-1)
-            .with_rack_id(StrBytes::from_static_str(""))
-            .with_topics(vec![
+            .with_session_id(self.session.id)
+            .with_session_epoch(self.session.epoch)
+            .with_rack_id(StrBytes::from_static_str(""));
+        let request = match (self.version >= SESSIONS_SINCE, partitions.is_empty()) {
+            (true, true) => request,
+            _ => request.with_topics(vec![
                 FetchTopic::default()
                     .with_topic(topic_name(&self.topic))
                     .with_partitions(partitions),
-            ]);
+            ]),
+        };
+        let request = match forgotten.is_empty() {
+            true => request,
+            false => request.with_forgotten_topics_data(vec![
+                ForgottenTopic::default()
+                    .with_topic(topic_name(&self.topic))
+                    .with_partitions(forgotten),
+            ]),
+        };
         self.correlation = self.correlation.wrapping_add(1);
         let frame = encode_request(self.version, self.correlation, &request)?;
         self.stream
@@ -153,7 +219,10 @@ impl Fetcher {
         self.stream
             .read_exact(&mut self.response[..length])
             .context("reading a fetch response")?;
-        parse(self.version, &self.response[..length], self.correlation)
+        let response = &self.response[..length];
+        let (session, fetched) = parse(self.version, response, self.correlation)?;
+        self.session.goes_on(session);
+        Ok(fetched)
     }
 
     /// The last response's bytes, to which [`Fetched::records`] points.
@@ -169,7 +238,8 @@ impl Fetcher {
     }
 }
 
-fn parse(version: i16, bytes: &[u8], correlation: i32) -> anyhow::Result<Vec<Fetched>> {
+/// The session to go on with, and what was fetched.
+fn parse(version: i16, bytes: &[u8], correlation: i32) -> anyhow::Result<(i32, Vec<Fetched>)> {
     let mut cursor = Cursor { bytes, at: 0 };
     read(version, &mut cursor, correlation).with_context(|| {
         format!(
@@ -180,16 +250,30 @@ fn parse(version: i16, bytes: &[u8], correlation: i32) -> anyhow::Result<Vec<Fet
     })
 }
 
-fn read(version: i16, cursor: &mut Cursor<'_>, correlation: i32) -> anyhow::Result<Vec<Fetched>> {
+fn read(
+    version: i16,
+    cursor: &mut Cursor<'_>,
+    correlation: i32,
+) -> anyhow::Result<(i32, Vec<Fetched>)> {
     let found = cursor.i32()?;
     ensure!(
         found == correlation,
         "response {found} arrived where {correlation} was due"
     );
     cursor.i32()?; // throttle time
-    if version >= 7 {
-        crate::kafka::client::check(cursor.i16()?, "Fetch")?;
-        cursor.i32()?; // session
+    let mut session = 0;
+    if version >= SESSIONS_SINCE {
+        let code = cursor.i16()?;
+        let error = ResponseError::try_from_code(code);
+        if let Some(
+            ResponseError::FetchSessionIdNotFound | ResponseError::InvalidFetchSessionEpoch,
+        ) = error
+        {
+            // The broker let go of the session: the next request begins another.
+            return Ok((0, Vec::new()));
+        }
+        crate::kafka::client::check(code, "Fetch")?;
+        session = cursor.i32()?;
     }
     let mut fetched = Vec::new();
     for _ in 0..cursor.count()? {
@@ -220,7 +304,7 @@ fn read(version: i16, cursor: &mut Cursor<'_>, correlation: i32) -> anyhow::Resu
             });
         }
     }
-    Ok(fetched)
+    Ok((session, fetched))
 }
 
 struct Cursor<'a> {

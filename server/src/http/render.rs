@@ -105,6 +105,16 @@ const GAUGES: &[(&str, &str, OfCore)] = &[
         "Requests whose answer is not sent yet",
         |core| core.requests_in_progress.get(),
     ),
+    (
+        "ringlog_fetch_sessions",
+        "Fetch sessions (KIP-227) of connections",
+        |core| core.fetch_sessions.get(),
+    ),
+    (
+        "ringlog_fetch_session_partitions",
+        "Partitions in fetch sessions",
+        |core| core.fetch_session_partitions.get(),
+    ),
 ];
 
 const LOG_COUNTERS: &[(&str, &str, OfSnapshot)] = &[

@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use super::answer::{Answer, Outgoing};
 use super::complaints::complain;
 use super::decode::RequestError;
+use super::fetch::session::SessionSlot;
 use super::frame::{Frame, FrameError, Frames};
 use super::limits::{LEAST_SENT_BYTES, PENDING_ANSWERS, PENDING_REQUEST_BYTES, STEP_BYTES};
 use super::patience::Patience;
@@ -51,6 +52,7 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, core: CoreHandle) {
         stream,
         peer,
         core,
+        sessions: SessionSlot::default(),
         queue: RefCell::default(),
         pushed: Signal::default(),
         popped: Signal::default(),
@@ -136,6 +138,7 @@ struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
     core: CoreHandle,
+    sessions: SessionSlot,
     queue: RefCell<Queue>,
     /// To `respond`: something is in the queue.
     pushed: Signal,
@@ -370,8 +373,10 @@ impl Connection {
             Some((Pending::Ready(answer), _)) => Ok(answer),
             Some((Pending::Request(header, frame), _in_progress)) => {
                 // Boxed: only what is handled takes memory, not every connection.
-                let answer =
-                    dispatch::answer(&self.core, self.peer, &header, &frame, self.leaving());
+                let answer = {
+                    let (core, sessions) = (&self.core, &self.sessions);
+                    dispatch::answer(core, self.peer, &header, &frame, sessions, self.leaving())
+                };
                 let answer = Box::pin(answer).await;
                 let (key, version) = (header.api.key, header.version);
                 answer.map_err(|error| ConnectionError::Request {

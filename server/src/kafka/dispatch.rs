@@ -8,6 +8,7 @@ use kafka_protocol::messages::ApiKey;
 
 use super::answer::Answer;
 use super::decode::{RequestError, decode};
+use super::fetch::session::SessionSlot;
 use super::request::RequestHeader;
 use super::{
     api_versions, create_partitions, create_topics, delete_records, delete_topics,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::node::core::CoreHandle;
 
-/// Answers a request. `leaving` ends waits early.
+/// Answers a request. `sessions` are the connection's; `leaving` ends waits early.
 ///
 /// Cancellation: what was asked of the node is done all the same.
 ///
@@ -26,11 +27,12 @@ pub async fn answer(
     peer: SocketAddr,
     header: &RequestHeader,
     frame: &Bytes,
+    sessions: &SessionSlot,
     leaving: impl Future<Output = ()>,
 ) -> Result<Answer, RequestError> {
     let version = header.version;
     match header.api.key {
-        ApiKey::Fetch => Ok(fetch::handle(core, peer, header, frame, leaving).await?),
+        ApiKey::Fetch => Ok(fetch::handle(core, peer, header, frame, sessions, leaving).await?),
         ApiKey::ListOffsets => {
             let request = decode(header, frame, list_offsets::FIELDS)?;
             of(header, &list_offsets::handle(core, version, request).await)

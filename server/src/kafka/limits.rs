@@ -39,3 +39,7 @@ pub const OPENED_BATCH_BYTES: u64 = 128 << 20;
 
 /// A client that takes less than this of an answer within the frame timeout is disconnected.
 pub const LEAST_SENT_BYTES: usize = 64 << 10;
+
+/// Partitions of all fetch sessions of a core: some 100 bytes of memory each. Beyond it full
+/// fetches are answered without a session.
+pub const FETCH_SESSION_PARTITIONS: usize = 400_000;

@@ -422,7 +422,7 @@ impl CoreHandle {
 
     /// This core's counters.
     #[must_use]
-    pub fn metrics(&self) -> &CoreMetrics {
+    pub fn metrics(&self) -> &Arc<CoreMetrics> {
         &self.0.metrics
     }
 

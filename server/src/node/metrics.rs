@@ -160,6 +160,10 @@ pub struct CoreMetrics {
     pub connections_accepted: Counter,
     /// Requests whose answer is not sent yet.
     pub requests_in_progress: Gauge,
+    /// Fetch sessions (KIP-227) of connections.
+    pub fetch_sessions: Gauge,
+    /// Partitions in them.
+    pub fetch_session_partitions: Gauge,
     longest_step_ns: Gauge,
     longest_preempted_step_ns: Gauge,
     /// Turns of the core's driver.
@@ -185,6 +189,8 @@ impl Default for CoreMetrics {
             connections: Gauge::default(),
             connections_accepted: Counter::default(),
             requests_in_progress: Gauge::default(),
+            fetch_sessions: Gauge::default(),
+            fetch_session_partitions: Gauge::default(),
             longest_step_ns: Gauge::default(),
             longest_preempted_step_ns: Gauge::default(),
             driver_turns: Counter::default(),

@@ -2,14 +2,14 @@
 //!
 //! Invariants: only what is durable is served; the first batch found is served even when it is
 //! larger than the client allows, so that every consumer gets on; an answer holds about
-//! [`limits::FETCH_ANSWER_BYTES`] at most. There are no fetch sessions (KIP-227): as a broker
-//! whose session cache has no room, this answers full fetches without giving out a session.
+//! [`limits::FETCH_ANSWER_BYTES`] at most.
 //!
 //! [`limits::FETCH_ANSWER_BYTES`]: super::limits::FETCH_ANSWER_BYTES
 
 mod read;
 pub mod request;
 pub mod response;
+pub mod session;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use self::read::{COLD_ANSWER_BYTES, Reading, read, resume};
 use self::request::FetchRequest;
 use self::response::FetchAnswer;
+use self::session::SessionSlot;
 use super::answer::Answer;
 use super::complaints::complain;
 use super::errors;
@@ -35,7 +36,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// Answers a request. Ends its wait when `leaving` does: the client has left, or the node stops.
 ///
-/// Cancellation: nothing is kept.
+/// Cancellation: nothing is kept, no session either.
 ///
 /// # Errors
 /// When the request is malformed.
@@ -44,37 +45,37 @@ pub async fn handle(
     peer: SocketAddr,
     header: &RequestHeader,
     frame: &[u8],
+    sessions: &SessionSlot,
     leaving: impl Future<Output = ()>,
 ) -> Result<Answer, WireError> {
     let request = FetchRequest::parse(frame, header.body_at, header.version)?;
-    if !request.is_full() {
-        let error = Some(ResponseError::FetchSessionIdNotFound);
-        return Ok(FetchAnswer {
-            error,
-            ..FetchAnswer::default()
+    let by_id = header.version >= request::TOPIC_ID_SINCE;
+    let turn = match sessions.begin(core.metrics(), by_id, request).await {
+        Ok(turn) => turn,
+        Err(error) => {
+            let answer = FetchAnswer {
+                error: Some(error),
+                ..FetchAnswer::default()
+            };
+            return Ok(answer.encode(header));
         }
-        .encode(header));
-    }
+    };
+    let request = turn.request();
     let reading = tokio::select! {
         biased;
-        reading = wait_and_read(core, &request) => reading,
-        () = leaving => read(core, &request).await,
+        reading = wait_and_read(core, request) => reading,
+        () = leaving => read(core, request).await,
     };
     let metrics = core.metrics();
     metrics.bytes_out.add(reading.bytes as u64);
     metrics.batches_out.add(reading.batches as u64);
-    complain_of_refusals(core, peer, &request, &reading);
+    complain_of_refusals(core, peer, request, &reading);
     let Reading {
         partitions,
         endpoints,
         ..
     } = reading;
-    let answer = FetchAnswer {
-        error: None,
-        topics: request.topics,
-        partitions,
-        endpoints,
-    };
+    let answer = sessions.end(turn, partitions, endpoints);
     Ok(answer.encode(header))
 }
 

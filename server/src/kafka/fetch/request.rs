@@ -7,7 +7,8 @@ use crate::kafka::topic_ref::TopicRef;
 use crate::kafka::wire::{Reader, WireError};
 
 const FLEXIBLE_SINCE: i16 = 12;
-const TOPIC_ID_SINCE: i16 = 13;
+/// Since this version topics are named by id.
+pub const TOPIC_ID_SINCE: i16 = 13;
 
 /// A request.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct FetchRequest {
     pub min_bytes: i32,
     /// The most of all partitions together.
     pub max_bytes: i32,
-    /// The client's fetch session; 0 for none.
+    /// The client's fetch session; 0 for none. See [`super::session`].
     pub session_id: i32,
     /// 0 or -1: a full fetch; else the next of a session.
     pub session_epoch: i32,
@@ -26,6 +27,8 @@ pub struct FetchRequest {
     pub topics: Vec<(TopicRef, usize)>,
     /// The partitions of all topics, in the order of the request.
     pub partitions: Vec<FetchPartition>,
+    /// Partitions that leave the session, by topic.
+    pub forgotten: Vec<(TopicRef, Vec<i32>)>,
 }
 
 /// What is wanted of a partition.
@@ -79,7 +82,7 @@ impl FetchRequest {
             request.topics.push((topic, partitions));
         }
         if version >= 7 {
-            skip_forgotten(&mut reader, version)?;
+            request.forgotten = forgotten(&mut reader, version)?;
         }
         if version >= 11 {
             // The client's rack: one node has one.
@@ -126,20 +129,23 @@ fn partition(reader: &mut Reader<'_>, version: i16) -> Result<FetchPartition, Wi
     })
 }
 
-/// Partitions that leave a session: there are no sessions to leave.
-fn skip_forgotten(reader: &mut Reader<'_>, version: i16) -> Result<(), WireError> {
+fn forgotten(
+    reader: &mut Reader<'_>,
+    version: i16,
+) -> Result<Vec<(TopicRef, Vec<i32>)>, WireError> {
     let flexible = version >= FLEXIBLE_SINCE;
-    for _ in 0..reader.count_up_to(NAMED_PER_REQUEST, flexible, 3)? {
-        if version >= TOPIC_ID_SINCE {
-            reader.uuid()?;
-        } else {
-            reader.skip_text(flexible)?;
-        }
-        let partitions = reader.count_up_to(NAMED_PER_REQUEST, flexible, 4)?;
-        reader.take(partitions * 4)?;
+    let topics = reader.count_up_to(NAMED_PER_REQUEST, flexible, 3)?;
+    let mut forgotten = Vec::with_capacity(topics);
+    let mut most = NAMED_PER_REQUEST;
+    for _ in 0..topics {
+        let topic = topic_ref(reader, version)?;
+        let count = reader.count_up_to(most, flexible, 4)?;
+        most -= count;
+        let partitions = (0..count).map(|_| reader.i32());
+        forgotten.push((topic, partitions.collect::<Result<_, _>>()?));
         reader.skip_tagged(flexible)?;
     }
-    Ok(())
+    Ok(forgotten)
 }
 
 #[cfg(test)]
@@ -244,6 +250,12 @@ mod tests {
             let session = if version >= 7 { (44, 3) } else { (0, -1) };
             prop_assert_eq!((request.session_id, request.session_epoch), session);
             prop_assert_eq!(request.is_full(), version < 7);
+            let left = match version {
+                ..7 => vec![],
+                7..13 => vec![(TopicRef::Name("forgotten".into()), vec![1, 2, 3])],
+                _ => vec![(TopicRef::Id(10_u128.to_be_bytes()), vec![1, 2, 3])],
+            };
+            prop_assert_eq!(&request.forgotten, &left);
             let expected: Vec<FetchPartition> = topics
                 .iter()
                 .flat_map(|(_, partitions)| partitions)

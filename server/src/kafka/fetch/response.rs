@@ -18,6 +18,8 @@ const ENDPOINTS_SINCE: i16 = 16;
 pub struct FetchAnswer {
     /// Why the whole request is refused.
     pub error: Option<ResponseError>,
+    /// The fetch session that the client may go on with; 0 for none.
+    pub session_id: i32,
     /// Each topic, and how many of `partitions` are its.
     pub topics: Vec<(TopicRef, usize)>,
     /// The partitions of all topics, in the order of the request.
@@ -92,8 +94,7 @@ impl FetchAnswer {
         writer.i32(0);
         if version >= 7 {
             writer.i16(self.error.map_or(0, |error| error.code()));
-            // No session.
-            writer.i32(0);
+            writer.i32(self.session_id);
         }
         writer.count(self.topics.len());
         let mut partitions = self.partitions.into_iter();
@@ -217,6 +218,7 @@ mod tests {
             };
             let answer = FetchAnswer {
                 error: None,
+                session_id: 77,
                 topics: vec![(topic("first", 1), 2), (topic("second", 2), 1)],
                 partitions: vec![
                     PartitionAnswer {
@@ -248,6 +250,7 @@ mod tests {
             assert_eq!(header.correlation_id, 4711);
             let read = FetchResponse::decode(&mut rest, version).unwrap();
             assert!(rest.is_empty(), "version {version} has bytes left");
+            assert_eq!(read.session_id, if version >= 7 { 77 } else { 0 });
             let [found, nothing] = &read.responses[0].partitions[..] else {
                 panic!()
             };

@@ -248,19 +248,52 @@ fn a_fetch_keeps_to_its_limits_but_always_brings_the_first_batch() {
 }
 
 #[test]
-fn fetch_sessions_are_not_given_out() {
+fn a_fetch_session_tells_what_is_new_and_ends_with_its_connection() {
     with_node(&[], |cores| {
-        let mut client = Client::connect(cores[0]);
-        let topic = client.create("sessions", &[]);
-        let mut client = Client::connect(cores[topic.leader]);
-        let full = fetch_request(12, &topic, 0, 0, 1).with_session_epoch(0);
-        let response: FetchResponse = client.call(ApiKey::Fetch, 12, &full);
-        assert_eq!((response.error_code, response.session_id), (0, 0));
-        let next = fetch_request(12, &topic, 0, 0, 1)
-            .with_session_id(5)
-            .with_session_epoch(1);
-        let response: FetchResponse = client.call(ApiKey::Fetch, 12, &next);
-        assert_eq!((response.error_code, response.responses.len()), (70, 0));
+        for (version, name) in [(7, "seven"), (12, "twelve"), (17, "seventeen")] {
+            let mut client = Client::connect(cores[0]);
+            let topic = client.create(name, &[]);
+            let mut producer = Client::connect(cores[topic.leader]);
+            let mut client = Client::connect(cores[topic.leader]);
+            let full = fetch_request(version, &topic, 0, 0, 1).with_session_epoch(0);
+            let response: FetchResponse = client.call(ApiKey::Fetch, version, &full);
+            assert_eq!(response.error_code, 0);
+            assert_eq!(only(&response).high_watermark, 0);
+            let id = response.session_id;
+            assert!(id > 0);
+            let next = |epoch| {
+                let mut next = fetch_request(version, &topic, 0, 0, 1 << 20);
+                next.topics.clear();
+                next.with_session_id(id).with_session_epoch(epoch)
+            };
+            // Nothing is new.
+            let response: FetchResponse = client.call(ApiKey::Fetch, version, &next(1));
+            assert_eq!((response.error_code, response.session_id), (0, id));
+            assert!(response.responses.is_empty());
+            let produced: ProduceResponse = producer.call(
+                ApiKey::Produce,
+                10,
+                &produce_request(10, &topic, -1, batch(b"news")),
+            );
+            let answer = &produced.responses[0].partition_responses[0];
+            assert_eq!(answer.error_code, 0);
+            let response: FetchResponse = client.call(ApiKey::Fetch, version, &next(2));
+            let news = only(&response);
+            assert_eq!(news.high_watermark, 1);
+            assert!(!news.records.as_ref().unwrap().is_empty());
+            // The client says where it goes on, and nothing is new there.
+            let mut on = fetch_request(version, &topic, 1, 0, 1);
+            on = on.with_session_id(id).with_session_epoch(3);
+            let response: FetchResponse = client.call(ApiKey::Fetch, version, &on);
+            assert_eq!((response.error_code, response.responses.len()), (0, 0));
+            let response: FetchResponse = client.call(ApiKey::Fetch, version, &next(3));
+            assert_eq!((response.error_code, response.session_id), (71, 0));
+            let mut other = Client::connect(cores[topic.leader]);
+            let response: FetchResponse = other.call(ApiKey::Fetch, version, &next(4));
+            assert_eq!((response.error_code, response.responses.len()), (70, 0));
+            let response: FetchResponse = client.call(ApiKey::Fetch, version, &next(4));
+            assert_eq!((response.error_code, response.session_id), (0, id));
+        }
     });
 }
 
