@@ -14,7 +14,7 @@ use ringlog_storage::buffer::{Buf, Pool};
 use ringlog_storage::format::block_header::BlockHeader;
 use ringlog_storage::format::entry_header::EntryHeader;
 use ringlog_storage::format::replaced::Replaced;
-use ringlog_storage::io::sim::Corrupted;
+use ringlog_storage::io::sim::{Corrupted, SimDisk};
 use ringlog_storage::io::{Completion, FileId, Geometry, Io, Op, Token};
 use ringlog_storage::log::{EntryKind, EntryMeta};
 
@@ -110,6 +110,8 @@ impl Placed {
 /// Everything seen, over all lives.
 #[derive(Debug, Default)]
 pub struct Seen {
+    /// The disk, to ask whether a header is there; none when the engine is the real one.
+    pub disk: Option<SimDisk>,
     /// Blocks by their sequence. A life that begins gives sequences again whose blocks the check
     /// of its start still asks for.
     blocks: BTreeMap<u64, Vec<Placed>>,
@@ -314,6 +316,15 @@ impl Seen {
         self.place(file, offset, bufs);
     }
 
+    /// Whether the header of a segment that takes its first block was lost on its way to the disk. Bits
+    /// rot between lives only.
+    fn lacks_header(&self, file: &str) -> bool {
+        let corrupted = self.disk.as_ref().map(SimDisk::corrupted);
+        let ranges = corrupted.as_ref().and_then(|all| all.get(file));
+        let mut ranges = ranges.into_iter().flatten();
+        ranges.any(|range| range.start < SEGMENT_HEADER_BYTES)
+    }
+
     /// A file becomes another segment, or is removed: what it held is gone.
     fn let_go(&mut self, file: &str) {
         self.seals.remove(file);
@@ -402,6 +413,12 @@ impl Seen {
             // Also where one stands that went astray.
             let is_new = !blocks.iter().any(|block| block.is_same(&placed));
             blocks.push(Placed { is_new, ..placed });
+            if is_new && offset == UNIT_BYTES && self.lacks_header(file) {
+                let at = word(16);
+                self.violation = Some(format!(
+                    "block {at} was written to {file}, whose header is not there"
+                ));
+            }
             if self.is_starting && is_new {
                 let first = self.first_new.get_or_insert(word(16));
                 *first = word(16).min(*first);
