@@ -137,15 +137,47 @@ fn seeds_where_several_blocks_went_astray_stay_clean() {
     seeds([203, 283, 791, 866], Settings::rotten_disk());
 }
 
-/// Segments on both sides of one that was lost became one, and the damage between them was forgotten.
-#[test]
-fn what_is_lost_between_segments_that_are_cleaned_stays_named() {
-    let settings = with_cleaner(Settings::rotten_disk(), None);
-    for seed in [732, 1141] {
-        if let Err(broken) = run(seed, &settings) {
+fn without_a_failure(range: impl IntoIterator<Item = u64>, settings: &Settings) {
+    for seed in range {
+        if let Err(broken) = run(seed, settings) {
             panic!("{broken}");
         }
     }
+}
+
+/// 326, rows of a segment that was on its way into an index run were made again twice over, and records
+/// were not found; 310, 227, 350 and 919, the checker did not know what a start that did not come to
+/// serve had written, batches that came as damaged alone, and blocks that stand where they went astray.
+#[test]
+fn seeds_where_footers_and_runs_are_damaged_together_stay_clean() {
+    without_a_failure(
+        [41, 227, 233, 310, 326, 350, 430, 511],
+        &settings(Settings::rotten_disk(), None),
+    );
+}
+
+/// 779, what a group held that was never committed was served, by rows made again from blocks; 846, a run
+/// was made anew from a footer without rows that live again; 384, 894, 912, why a run could not be made
+/// anew was told to nobody who read; 55 and 533, a cold segment that is lost names the blocks it was made of;
+/// 609, offsets were taken as lost of a block that stood elsewhere in its segment.
+#[test]
+fn seeds_where_damaged_runs_meet_cold_segments_stay_clean() {
+    without_a_failure(
+        [55, 384, 533, 609, 779, 846, 894, 912, 919],
+        &with_cleaner(Settings::rotten_disk(), None),
+    );
+}
+
+/// 708, what lies behind the block that a reader needed first took its room, again and again.
+#[test]
+fn a_reader_gets_the_block_it_needs_first_whatever_follows() {
+    without_a_failure([708], &with_cleaner(Faults::power_cuts_only(), None));
+}
+
+/// Segments on both sides of one that was lost became one, and the damage between them was forgotten.
+#[test]
+fn what_is_lost_between_segments_that_are_cleaned_stays_named() {
+    without_a_failure([732, 1141], &with_cleaner(Settings::rotten_disk(), None));
 }
 
 /// 31 and 113, half of a group that had lost its beginning; 44, blocks behind one that nothing
@@ -198,18 +230,15 @@ fn mistakes_in_recognising_damage_are_caught() {
     caught(SeededBug::EndAtDamage, silent(), 0..30);
 }
 
-/// These show only where corruptions meet: of the seeds here the log without the mistake passes
-/// each.
+/// These show only where corruptions meet.
 #[test]
 fn mistakes_with_headers_stray_blocks_and_broken_groups_are_caught() {
-    for (bug, seed) in [
-        (SeededBug::TrustHeaders, 85),
-        (SeededBug::ServeStrayBlocks, 260),
-        (SeededBug::ApplyBrokenGroups, 37),
-    ] {
-        seeds([seed], Settings::rotten_disk());
-        caught(bug, Settings::rotten_disk(), seed..seed + 1);
-    }
+    let rotten = Settings::rotten_disk;
+    caught(SeededBug::TrustHeaders, rotten(), 0..20);
+    caught(SeededBug::ApplyBrokenGroups, rotten(), 0..40);
+    // The log without the mistake passes this one.
+    seeds([260], rotten());
+    caught(SeededBug::ServeStrayBlocks, rotten(), 260..261);
 }
 
 /// What a crash leaves behind is erased, so that under faults of the disk the chain of checksums is

@@ -118,7 +118,9 @@ impl<I: Io> Log<I> {
                     if self.is_on_its_way(one) {
                         continue;
                     }
-                    let is_full = !self.cold_reads.has_room(most_piece_bytes(one));
+                    // The window lies before it, and is read after it: its room is not to be taken.
+                    let before = window.as_ref().map_or(0, Window::bytes);
+                    let is_full = !self.has_room_behind(before, most_piece_bytes(one));
                     if is_full || !self.read_piece(*one) {
                         return self.stop(window.as_ref(), *one, !is_full);
                     }
@@ -195,9 +197,17 @@ impl<I: Io> Log<I> {
         !self.in_flight.is_empty() || self.submitter.io.monotonic() < quiet_at
     }
 
+    /// Whether so many bytes more may be under way behind a read that is not started yet.
+    fn has_room_behind(&self, before: u64, bytes: u64) -> bool {
+        if before == 0 {
+            return self.cold_reads.has_room(bytes);
+        }
+        self.cold_reads.bytes + before + bytes <= self.cold_reads.budget_bytes
+    }
+
     /// `Err`: too much is under way, or (`true`) there is no memory.
     fn read_window(&mut self, window: &Window) -> Result<(), bool> {
-        let bytes = window.end - window.first.position;
+        let bytes = window.bytes();
         if !self.cold_reads.has_room(bytes) {
             return Err(false);
         }
@@ -228,6 +238,10 @@ struct Window {
 }
 
 impl Window {
+    fn bytes(&self) -> u64 {
+        self.end - self.first.position
+    }
+
     fn takes(&self, next: &Wanted, most_bytes: u64) -> bool {
         let end = next.position + next.block_bytes;
         next.segment == self.first.segment

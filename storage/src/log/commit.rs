@@ -19,6 +19,7 @@ use ringlog_types::Sequence;
 
 use super::block::Block;
 use super::builder::{OpenBlock, Statement};
+use super::first_block::FirstBlock;
 use super::pending::{InFlight, WriteState};
 use super::seeded_bug::SeededBug;
 use super::segments::Segments;
@@ -141,6 +142,11 @@ impl<I: Io> Log<I> {
         segment.rows_bound += entry_count;
         if segment.first_sequence == Sequence::NONE {
             segment.first_sequence = open.sequence;
+            segment.first_block = Some(FirstBlock {
+                sequence: open.sequence,
+                group: open.group,
+                group_first: open.group_first,
+            });
         }
         segment.last_sequence = open.sequence;
         segment.last_checksum = laid.checksum;

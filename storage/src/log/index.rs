@@ -115,6 +115,15 @@ impl SegmentIndex {
         }
     }
 
+    /// Adds what stands behind all that is here.
+    pub fn append(&mut self, behind: SegmentIndex) {
+        for (partition, range) in behind.partitions {
+            for block in range.blocks {
+                self.add(partition, block);
+            }
+        }
+    }
+
     /// Forgets a partition's records here.
     pub fn remove(&mut self, partition: PartitionId) {
         if let Some(range) = self.partitions.remove(&partition) {
@@ -182,6 +191,7 @@ pub(super) struct Footer {
 
 impl Footer {
     pub fn new(rows: Vec<(PartitionId, BlockRef)>) -> Footer {
+        debug_assert!(is_sorted(&rows), "partitions are looked for by halves");
         Footer {
             rows,
             is_rebuilt: false,
@@ -190,6 +200,7 @@ impl Footer {
 
     /// Rows that were made again from the blocks themselves.
     pub fn rebuilt(rows: Vec<(PartitionId, BlockRef)>) -> Footer {
+        debug_assert!(is_sorted(&rows), "partitions are looked for by halves");
         Footer {
             rows,
             is_rebuilt: true,
@@ -217,6 +228,10 @@ impl Footer {
     pub fn rows(&self) -> &[(PartitionId, BlockRef)] {
         &self.rows
     }
+}
+
+fn is_sorted(rows: &[(PartitionId, BlockRef)]) -> bool {
+    rows.is_sorted_by_key(|(partition, _)| *partition)
 }
 
 /// A partition's bounds and whereabouts.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use ringlog_types::PartitionId;
+use ringlog_types::{Offset, PartitionId};
 
 use super::pending::{GroupPart, LostBlocks};
 use super::report::{Damage, RecoveryReport};
@@ -42,7 +42,15 @@ impl<I: Io> Log<I> {
             self.keep_to(segment, file, end);
         }
         if let Some((trailer, rows)) = self.footer_metas(file, (from, to), standing)? {
-            metas.extend(rows);
+            // The footer says where a block was to stand: one that went astray is not lost.
+            let elsewhere = match rows.is_empty() {
+                true => BTreeSet::new(),
+                false => self.spans_at(&mut walk, standing)?,
+            };
+            let is_lost = |meta: &EntryMeta| {
+                !elsewhere.contains(&(meta.partition, meta.base_offset, meta.end_offset()))
+            };
+            metas.extend(rows.into_iter().filter(is_lost));
             if to >= trailer.data_end {
                 self.keep_to(segment, file, trailer.data_end);
             }
@@ -50,6 +58,21 @@ impl<I: Io> Log<I> {
         metas.retain(|meta| meta.kind == EntryKind::Records);
         metas.sort_by_key(|meta| (meta.partition, meta.base_offset));
         Ok(metas)
+    }
+
+    /// What each partition has in the blocks at these positions of a segment.
+    fn spans_at(
+        &mut self,
+        walk: &mut Walk<'_>,
+        positions: &BTreeSet<u64>,
+    ) -> std::io::Result<BTreeSet<(PartitionId, Offset, Offset)>> {
+        let mut spans = BTreeSet::new();
+        for position in positions {
+            if let Ok((block, ..)) = walk.block_at(&mut self.submitter.io, *position)? {
+                spans.extend(block.spans());
+            }
+        }
+        Ok(spans)
     }
 
     /// The data of a segment in replay reaches to `end` at least.

@@ -17,6 +17,7 @@
 //! | `clean` | rewriting old segments |
 //! | `checkpoint`, `taking`, `partitions`, `segment_rows` | writing the state of everything, a step at a time |
 //! | `import` | a log's partitions given to other logs, and taken in |
+//! | `first_block` | what became of a group that a segment ends with |
 //! | `recovery`, `found`, `survey`, `adopt`, `replay`, `lost`, `reopen`, `walk`, `report` | coming back |
 //!
 //! Invariant: an entry is applied, and its sequence reported durable, only when its block and
@@ -34,6 +35,7 @@ pub mod clean;
 mod cold;
 mod commit;
 mod config;
+mod first_block;
 mod flush;
 mod found;
 mod frame;

@@ -9,6 +9,7 @@ use ringlog_types::Sequence;
 
 use super::block::Block;
 use super::urgency::Urgency;
+use crate::format::block_header::Group;
 use crate::format::entry_header::{EntryHeader, EntryMeta};
 use crate::format::segment_header::CheckpointPointer;
 use crate::io::FileId;
@@ -110,6 +111,15 @@ pub(super) struct Rescan {
     pub at: u64,
     /// Enough to hold the block at `at` whole.
     pub window_bytes: u64,
-    /// Position, length and entries of the blocks found.
-    pub blocks: BTreeMap<Sequence, (u64, u32, Vec<EntryHeader>)>,
+    pub blocks: BTreeMap<Sequence, Rescanned>,
+}
+
+/// A block that was found.
+#[derive(Debug)]
+pub(super) struct Rescanned {
+    pub position: u64,
+    pub bytes: u32,
+    /// Its group, and the group's first block.
+    pub group: (Group, Sequence),
+    pub entries: Vec<EntryHeader>,
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use super::Log;
 use super::index::{Footer, SegmentIndex, gaps};
-use super::pending::Rescan;
+use super::pending::{Rescan, Rescanned};
+use super::runs::open_group::open_behind;
 use super::work::Work;
 use crate::format::block::{self, BlockFault};
 use crate::format::block_header::BlockHeader;
@@ -75,8 +76,12 @@ impl<I: Io> Log<I> {
         while at + BlockHeader::BYTES <= bytes.len() {
             match block::decode(&key, &bytes[at..], self.unit) {
                 Ok(found) if found.header.sequence <= last || is_cold => {
-                    let (position, length) = (rescan.at + at as u64, found.header.block_bytes);
-                    let block = (position, length, found.entries);
+                    let block = Rescanned {
+                        position: rescan.at + at as u64,
+                        bytes: found.header.block_bytes,
+                        group: (found.header.group, found.header.group_first),
+                        entries: found.entries,
+                    };
                     rescan.blocks.entry(found.header.sequence).or_insert(block);
                     // Not past it: one that went astray may stand on the payloads of this one.
                     at += self.unit;
@@ -106,9 +111,16 @@ impl<I: Io> Log<I> {
         let live = &self.segments.live[&segment].index.partitions;
         let is_covered = self.segments.live[&segment].index.covered.is_some();
         let moved = &self.segments.live[&segment].index.moved;
-        let mut index = SegmentIndex::new();
-        for (position, length, entries) in rescan.blocks.into_values() {
-            for entry in entries {
+        let last = rescan.blocks.values().next_back();
+        let open = last.and_then(|last| open_behind(last.group));
+        let open = open.filter(|_| is_covered);
+        let (mut index, mut of_open) = (SegmentIndex::new(), SegmentIndex::new());
+        for block in rescan.blocks.into_values() {
+            let index = match open {
+                Some(open) if block.group.1 == open => &mut of_open,
+                _ => &mut index,
+            };
+            for entry in block.entries {
                 let meta = entry.meta;
                 let wanted = live.get(&meta.partition).is_some_and(|range| {
                     meta.end_offset() > range.first && meta.base_offset < range.end
@@ -122,18 +134,21 @@ impl<I: Io> Log<I> {
                     first: meta.base_offset,
                     end: meta.end_offset(),
                     max_timestamp: meta.max_timestamp,
-                    position_units: units(position),
-                    block_units: units(u64::from(length)),
+                    position_units: units(block.position),
+                    block_units: units(u64::from(block.bytes)),
                     payload_bytes: entry.length,
                 };
                 index.add(meta.partition, row);
             }
         }
-        let mut rows = Vec::with_capacity(index.rows);
+        if let Some(open) = open
+            && self.is_committed(segment, open, (&index, &of_open))
+        {
+            index.append(of_open);
+        }
         for (partition, range) in live {
             let found = index.partitions.get(partition);
             let blocks = found.map_or(&[][..], |found| &found.blocks);
-            rows.extend(blocks.iter().map(|block| (*partition, *block)));
             if let Some(state) = self.partitions.get_mut(partition) {
                 for (first, end) in gaps(range, blocks, state.start) {
                     tracing::error!(
@@ -145,11 +160,11 @@ impl<I: Io> Log<I> {
                 }
             }
         }
-        if is_covered {
-            // What its run should say is not in memory: all that stands in it counts.
-            for (partition, range) in index.partitions {
-                rows.extend(range.blocks.into_iter().map(|block| (partition, block)));
-            }
+        // What a run covers is not in memory, all of it or as far as it was handed over: then all that
+        // stands in the segment and counts is wanted. Once, and in the order of a footer.
+        let mut rows = Vec::with_capacity(index.rows);
+        for (partition, range) in index.partitions {
+            rows.extend(range.blocks.into_iter().map(|block| (partition, block)));
         }
         self.keep_footer(segment, Footer::rebuilt(rows));
         self.reads_done += 1;

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use ringlog_types::{LogId, Sequence};
 
 use super::config::LogConfig;
+use super::first_block::FirstBlock;
 use super::index::SegmentIndex;
 use super::seeded_bug::SeededBug;
 use super::stats::Stats;
@@ -62,6 +63,8 @@ pub(super) struct Segment {
     /// Upper bound of the footer's rows, placed blocks included.
     pub rows_bound: usize,
     pub first_sequence: Sequence,
+    /// What its first block says of its group, as far as it can be read.
+    pub first_block: Option<FirstBlock>,
     pub last_sequence: Sequence,
     pub last_checksum: u64,
     pub index: SegmentIndex,
@@ -225,6 +228,7 @@ impl Segments {
             position: self.unit,
             rows_bound: 0,
             first_sequence: Sequence::NONE,
+            first_block: None,
             last_sequence: Sequence::NONE,
             last_checksum: 0,
             index: SegmentIndex::new(),

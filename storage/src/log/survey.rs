@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Log;
+use super::first_block::FirstBlock;
 pub(super) use super::found::Found;
 use super::index::SegmentIndex;
 use super::report::OpenError;
@@ -220,6 +221,7 @@ impl<I: Io> Log<I> {
             position: self.unit as u64,
             rows_bound: 0,
             first_sequence: Sequence::NONE,
+            first_block: file.first_block.as_ref().map(FirstBlock::of),
             last_sequence: Sequence::NONE,
             last_checksum: 0,
             index: SegmentIndex::new(),

@@ -17,6 +17,7 @@ use ringlog_storage::log::SeededBug;
 use ringlog_tests::sim::compaction::{Compacted, CompactionMistake, run_compaction};
 use ringlog_tests::sim::machines::{Lived, Mistake, run_machines};
 use ringlog_tests::sim::{Failure, Outcome, Settings, run};
+use tracing_subscriber::filter::LevelFilter;
 
 /// A thread's runs take and give back megabytes for each life of a log.
 #[global_allocator]
@@ -67,7 +68,7 @@ struct Arguments {
     /// Scrub sealed segments meanwhile.
     #[arg(long)]
     scrub: bool,
-    /// Print every step.
+    /// Print every step, and between them what the log says itself.
     #[arg(long)]
     trace: bool,
 }
@@ -128,6 +129,12 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.trace {
+        let said = tracing_subscriber::fmt().without_time().with_ansi(false);
+        said.with_max_level(LevelFilter::INFO)
+            .with_target(false)
+            .init();
+    }
     let Some((first, end)) = range(&arguments.seeds) else {
         eprintln!("--seeds {}: not of the form FIRST..END", arguments.seeds);
         return ExitCode::from(2);

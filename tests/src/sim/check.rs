@@ -104,12 +104,8 @@ impl Workload {
                         || excuses(&seen, &revived, batch)
                         || seen.explains_bytes(commit, partition.0, base)
                 };
-                let groups = self.model.groups.iter().flat_map(|group| &group.effects);
-                let batches = groups.filter_map(|effect| match effect {
-                    Effect::Batch(batch) if batch.partition == partition.0 => Some(batch),
-                    _ => None,
-                });
-                only_lost(batches, *first, *end, why)
+                let batches = self.model.appended(partition.0);
+                only_lost(batches.into_iter(), *first, *end, why)
                     .map_err(|what| format!("partition {partition}: {what}: {damage:?}"))?;
             }
             let is_whole_segment = damage.position == 0;
@@ -118,7 +114,8 @@ impl Workload {
                 if !blocks.any(|(_, block)| {
                     block.is_hit()
                         || seen.is_of_broken_group(at)
-                        || is_whole_segment && block.is_let_go()
+                        || is_whole_segment
+                            && (block.is_let_go() || seen.is_hit_copy(damage.segment))
                 }) {
                     return Err(format!(
                         "damage is reported to block {at}, where nothing was corrupted: \
@@ -316,7 +313,7 @@ impl Workload {
                 Read::Pending(ticket) => {
                     while log.reads_done() <= ticket {
                         log.submit();
-                        log.io_mut().wait(Duration::from_millis(10));
+                        self.wait(log, Duration::from_millis(10));
                         self.poll(log, witness);
                         patience -= 1;
                         if patience == 0 {

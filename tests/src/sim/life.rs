@@ -270,6 +270,7 @@ fn run_lives(seed: u64, settings: &Settings) -> Result<Outcome, Failure> {
         cut_armed: false,
     };
     run.work.disk = Some(run.disk.clone());
+    run.work.seen.borrow_mut().disk = Some(run.disk.clone());
     run.work.trace(|| format!("{:?}", run.config));
     for life in 0..settings.lives {
         let before = run.disk.injected().len();

@@ -154,6 +154,21 @@ impl Model {
         end
     }
 
+    /// All batches of a partition that were appended and are not known to be gone, in offset order: also
+    /// those that came as damaged while nothing else of their group did.
+    pub fn appended(&self, partition: u64) -> Vec<&Batch> {
+        let effects = self.groups.iter().flat_map(|group| &group.effects);
+        let batches = effects.filter_map(|effect| match effect {
+            Effect::Batch(batch) => Some(batch),
+            _ => None,
+        });
+        let orphans = self.orphans.iter().map(|(_, batch)| batch);
+        let all = batches.chain(orphans);
+        let mut all: Vec<&Batch> = all.filter(|batch| batch.partition == partition).collect();
+        all.sort_by_key(|batch| batch.base);
+        all
+    }
+
     /// A group was appended; `sequence` commits it.
     pub fn append(&mut self, sequence: Sequence, mut effects: Vec<Effect>) {
         for effect in &mut effects {

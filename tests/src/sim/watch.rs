@@ -14,7 +14,7 @@ use ringlog_storage::buffer::{Buf, Pool};
 use ringlog_storage::format::block_header::BlockHeader;
 use ringlog_storage::format::entry_header::EntryHeader;
 use ringlog_storage::format::replaced::Replaced;
-use ringlog_storage::io::sim::Corrupted;
+use ringlog_storage::io::sim::{Corrupted, SimDisk};
 use ringlog_storage::io::{Completion, FileId, Geometry, Io, Op, Token};
 use ringlog_storage::log::{EntryKind, EntryMeta};
 
@@ -89,8 +89,12 @@ impl Placed {
     }
 
     fn is_again(&self, other: &Placed) -> bool {
-        let place = |block: &Placed| (block.header.clone(), block.checksum);
-        (&self.file, place(self)) == (&other.file, place(other))
+        self.is_same(other) && self.header == other.header
+    }
+
+    /// Whether it is the same block, wherever it stands.
+    fn is_same(&self, other: &Placed) -> bool {
+        (&self.file, self.checksum) == (&other.file, other.checksum)
     }
 
     fn is_spoilt(&self, partition: u64, base: u64) -> bool {
@@ -106,6 +110,8 @@ impl Placed {
 /// Everything seen, over all lives.
 #[derive(Debug, Default)]
 pub struct Seen {
+    /// The disk, to ask whether a header is there; none when the engine is the real one.
+    pub disk: Option<SimDisk>,
     /// Blocks by their sequence. A life that begins gives sequences again whose blocks the check
     /// of its start still asks for.
     blocks: BTreeMap<u64, Vec<Placed>>,
@@ -116,8 +122,12 @@ pub struct Seen {
     seals: BTreeMap<String, Range<u64>>,
     /// Segments that the cleaner replaced, and the block with the entry that says so.
     replaced: BTreeMap<u64, u64>,
-    /// The first block that the start, which is looked at, or what came after it wrote.
+    /// A start is under way, or not checked yet.
+    is_starting: bool,
+    /// The first block that the start which is looked at wrote.
     first_new: Option<u64>,
+    /// The first block that starts wrote which came before it and did not come to serve.
+    first_unserved: Option<u64>,
     /// What must not happen at the seam and did.
     pub violation: Option<String>,
     nonces: BTreeMap<[u8; 16], String>,
@@ -194,6 +204,13 @@ impl Seen {
         })
     }
 
+    /// Whether a segment that the cleaner wrote is corrupted. Damage of all of it names the blocks it
+    /// was made of.
+    pub fn is_hit_copy(&self, segment: u64) -> bool {
+        let mut copies = self.within(FIRST_COLD..u64::MAX);
+        copies.any(|(_, block)| block.segment == segment && block.is_hit())
+    }
+
     /// The blocks with a batch: the one it came in, and those that the cleaner copied it to.
     fn holders(&self, commit: u64, partition: u64, base: u64) -> impl Iterator<Item = &Placed> {
         let copies = self.within(FIRST_COLD..u64::MAX).map(|(_, block)| block);
@@ -214,20 +231,27 @@ impl Seen {
 
     /// A start begins.
     pub fn opening(&mut self) {
-        self.first_new = None;
+        self.is_starting = true;
+        let unserved = [self.first_unserved, self.first_new.take()];
+        self.first_unserved = unserved.into_iter().flatten().min();
         for block in self.blocks.values_mut().flatten() {
             block.erased |= std::mem::take(&mut block.is_being_erased);
             block.is_new = false;
         }
     }
 
-    /// The last block that the start kept: behind it stands the mark that it wrote.
+    /// The last block of earlier lives that the start kept: behind it stands the mark that it wrote, or
+    /// that of a start which did not come to serve, whose end is the end for the next one too.
     pub fn kept(&self) -> u64 {
-        self.first_new.map_or(u64::MAX, |first| first - 1)
+        let new = [self.first_unserved, self.first_new];
+        let new = new.into_iter().flatten().min();
+        new.map_or(u64::MAX, |first| first - 1)
     }
 
     /// A start was checked: of blocks with the same sequence only the last is in the log.
     pub fn start_checked(&mut self) {
+        self.is_starting = false;
+        (self.first_unserved, self.first_new) = (None, None);
         for placed in self.blocks.values_mut() {
             placed.drain(..placed.len() - 1);
         }
@@ -290,6 +314,15 @@ impl Seen {
             return;
         }
         self.place(file, offset, bufs);
+    }
+
+    /// Whether the header of a segment that takes its first block was lost on its way to the disk. Bits
+    /// rot between lives only.
+    fn lacks_header(&self, file: &str) -> bool {
+        let corrupted = self.disk.as_ref().map(SimDisk::corrupted);
+        let ranges = corrupted.as_ref().and_then(|all| all.get(file));
+        let mut ranges = ranges.into_iter().flatten();
+        ranges.any(|range| range.start < SEGMENT_HEADER_BYTES)
     }
 
     /// A file becomes another segment, or is removed: what it held is gone.
@@ -377,9 +410,19 @@ impl Seen {
         let blocks = self.blocks.entry(word(16)).or_default();
         // A start writes again what it kept.
         if !blocks.iter().any(|block| block.is_again(&placed)) {
-            blocks.push(placed);
-            let first = self.first_new.get_or_insert(word(16));
-            *first = word(16).min(*first);
+            // Also where one stands that went astray.
+            let is_new = !blocks.iter().any(|block| block.is_same(&placed));
+            blocks.push(Placed { is_new, ..placed });
+            if is_new && offset == UNIT_BYTES && self.lacks_header(file) {
+                let at = word(16);
+                self.violation = Some(format!(
+                    "block {at} was written to {file}, whose header is not there"
+                ));
+            }
+            if self.is_starting && is_new {
+                let first = self.first_new.get_or_insert(word(16));
+                *first = word(16).min(*first);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use ringlog_storage::io::Io;
 use ringlog_storage::io::sim::SimDisk;
@@ -85,6 +86,18 @@ impl Workload {
     pub fn poll<I: Io>(&mut self, log: &mut Log<I>, witness: &mut Witness) {
         log.poll(witness);
         self.acknowledged += self.model.acknowledge(log.durable());
+    }
+
+    /// Waits as the driver of a node does: also when nothing is in flight and the log has put
+    /// something off.
+    pub fn wait<I: Io>(&self, log: &mut Log<I>, time: Duration) {
+        if log.io().in_flight() > 0 {
+            log.io_mut().wait(time);
+        } else if let Some(disk) = &self.disk {
+            disk.advance(time);
+        } else {
+            std::thread::sleep(time);
+        }
     }
 
     /// Reads somewhere within what is there.

@@ -267,6 +267,7 @@ fn segment_of(written: Written, segment_bytes: u64) -> Segment {
         position: 0,
         rows_bound: 0,
         first_sequence: Sequence::NONE,
+        first_block: None,
         last_sequence: Sequence::NONE,
         last_checksum,
         index: SegmentIndex::default(),

@@ -60,6 +60,8 @@ impl<I: Io> Log<I> {
         !self.runs.moved.is_empty()
             && !self.runs.counts_are_frozen()
             && !self.holds_segments()
+            // Its rows are not found before it is made anew; and why that failed, readers are told.
+            && !self.runs.live.values().any(|run| run.broken)
             && self.submitter.io.monotonic() >= self.runs.account_after
     }
 

@@ -12,10 +12,11 @@ use super::builder::RunBuilder;
 use super::job::{Input, Job, Source, Stage};
 use super::state::RunWork;
 use crate::format::footer::{BlockRef, ROW_BYTES};
+use crate::format::manifest::Counts;
 use crate::format::run_header::{RunHeader, run_file_name};
 use crate::format::run_page::RunRow;
 use crate::io::{Io, Op};
-use crate::log::index::SegmentRange;
+use crate::log::index::{Footer, SegmentRange};
 use crate::log::segments::{Segment, Stage as SegmentStage};
 use crate::log::work::Work;
 use crate::log::{Log, Read};
@@ -150,6 +151,29 @@ impl<I: Io> Log<I> {
         });
     }
 
+    /// Whether a covered segment's footer has the rows that its run had and that count: it lacks what
+    /// was dead when it was written and lives again, because the record that ended it is lost. One made
+    /// of the blocks is as good as any.
+    fn is_as_counted(&self, segment: u64, footer: &Footer) -> bool {
+        let index = &self.segments.live[&segment].index;
+        let Some(covered) = index.covered.filter(|_| !footer.is_rebuilt()) else {
+            return true;
+        };
+        let is_here = |partition: &PartitionId| !index.moved.contains(partition);
+        let (mut found, mut before) = (Counts::default(), None);
+        for (partition, row) in footer.rows().iter().filter(|(of, _)| is_here(of)) {
+            // Of two that begin alike a run has one.
+            let is_again = before.replace((*partition, row.first)) == Some((*partition, row.first));
+            let counted = self.counted(*partition);
+            if !is_again && counted.is_some_and(|counted| row.end > counted) {
+                found.rows += 1;
+                found.bytes += u64::from(row.payload_bytes);
+            }
+        }
+        // It may have more: what was dead when the run was made, and is not counted up to there.
+        found.rows >= covered.live.rows && found.bytes >= covered.live.bytes
+    }
+
     /// Puts the next rows of segments into the job's run. `false`: something must be read first.
     ///
     /// # Errors
@@ -173,6 +197,11 @@ impl<I: Io> Log<I> {
             match self.footer(*id) {
                 Ok(_) if !repair && self.segments.live[id].index.footer_differs => {
                     return Err(format!("the footer of segment {id} lacks what is there"));
+                }
+                Ok(footer) if repair && !self.is_as_counted(*id, &footer) => {
+                    self.footers.retain(|(of, _)| of != id);
+                    self.rebuild_footer(*id);
+                    complete = false;
                 }
                 Ok(footer) => {
                     footers.insert(*id, footer);

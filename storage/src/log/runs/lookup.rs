@@ -325,6 +325,8 @@ impl<I: Io> Log<I> {
         if !run.broken {
             run.broken = true;
             self.runs.look = true;
+            // Whatever failed before: readers wait for this one.
+            self.runs.retry_at = self.submitter.io.monotonic();
             self.stats.index_runs_broken += 1;
             tracing::error!(
                 log = %self.id, file = %run.name, page, fault,

@@ -13,6 +13,7 @@
 //! | `cover`, `merge`, `switch` | choosing, making and taking over runs |
 //! | `bad_blocks` | what a reader of covered segments has found damaged |
 //! | `account` | which rows still count, and so which segments live |
+//! | `open_group` | what of a segment's end was committed |
 //! | `replace` | a cleaner's segments |
 //! | `restore` | runs at a start |
 //! | `memory` | what the index takes |
@@ -33,6 +34,7 @@ pub(super) mod job;
 pub(super) mod lookup;
 pub(super) mod memory;
 pub(super) mod merge;
+pub(super) mod open_group;
 pub(super) mod page_cache;
 pub(super) mod replace;
 pub(super) mod restore;

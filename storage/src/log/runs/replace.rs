@@ -5,14 +5,17 @@
 //! Invariant: live, in replay, and in a repair that goes on meanwhile, a row is taken off once, from its
 //! segment and from its partition, exactly if it was counted.
 
+use std::collections::BTreeMap;
+
 use ringlog_types::PartitionId;
 
 use super::job::Source;
+use super::open_group::open_behind;
 use crate::format::footer::{self, BlockRef};
 use crate::format::replaced::Moved;
 use crate::io::Io;
 use crate::log::Log;
-use crate::log::index::Footer;
+use crate::log::index::{Footer, SegmentIndex};
 use crate::log::walk::{Walk, read_pieces};
 
 impl<I: Io> Log<I> {
@@ -153,12 +156,13 @@ impl<I: Io> Log<I> {
         let unit = self.unit as u64;
         let units = |bytes: u64| u32::try_from(bytes / unit).unwrap_or(u32::MAX);
         let mut walk = Walk::new(segment, file, end, &key, self.unit);
-        let (mut at, mut rows) = (unit, Vec::new());
+        let (mut at, mut blocks) = (unit, BTreeMap::new());
         while at < end {
             let Ok((block, ..)) = walk.block_at(&mut self.submitter.io, at)? else {
                 at += unit;
                 continue;
             };
+            let mut rows = Vec::new();
             for (partition, first, end) in block.spans() {
                 let own = block.of(partition);
                 let own = own.map(|entry| (u64::from(entry.length), entry.meta.max_timestamp));
@@ -175,8 +179,28 @@ impl<I: Io> Log<I> {
                 rows.push((partition, row));
             }
             at += block.bytes as u64;
+            let group = (block.group, block.group_first);
+            blocks.entry(block.sequence).or_insert((group, rows));
         }
-        rows.sort_by_key(|(partition, row): &(PartitionId, BlockRef)| (*partition, row.first));
+        let last = blocks.last_key_value();
+        let open = last.and_then(|(_, (group, _))| open_behind(*group));
+        let (mut index, mut of_open) = (SegmentIndex::new(), SegmentIndex::new());
+        for ((_, group_first), rows) in blocks.into_values() {
+            let is_open = Some(group_first) == open;
+            let index = if is_open { &mut of_open } else { &mut index };
+            for (partition, row) in rows {
+                index.add(partition, row);
+            }
+        }
+        if let Some(open) = open
+            && self.is_committed(segment, open, (&index, &of_open))
+        {
+            index.append(of_open);
+        }
+        let rows = index.partitions.into_iter();
+        let rows = rows.flat_map(|(of, range)| range.blocks.into_iter().map(move |row| (of, row)));
+        let mut rows: Vec<(PartitionId, BlockRef)> = rows.collect();
+        rows.sort_by_key(|(partition, row)| (*partition, row.first));
         Ok(Footer::new(rows))
     }
 }

@@ -177,6 +177,12 @@ impl<I: Io> Log<I> {
         if *turns == 0 {
             return Err("the index of segments that are not there cannot be read".to_owned());
         }
+        if self.submitter.io.in_flight() == 0 {
+            // Nothing would be waited for: what failed a moment ago is tried again at once, and
+            // the turns bound how often.
+            let now = self.submitter.io.monotonic();
+            (self.runs.account_after, self.runs.retry_at) = (now, now);
+        }
         self.submit();
         self.submitter.io.wait(Duration::from_millis(1));
         self.poll(machine);
