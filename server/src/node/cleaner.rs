@@ -65,7 +65,7 @@ fn plan(core: &CoreHandle) {
 
 /// Looks for a partition to compact, a step at a time. Whether one is being compacted.
 async fn begin_compaction(core: &CoreHandle) -> bool {
-    let partitions = core.with(|core| compaction::compacted(core));
+    let partitions: Vec<PartitionId> = core.with(|core| core.log.partitions().collect());
     let now_ms = core.with(|core| core.now_ms());
     let mut found = None;
     for step in partitions.chunks(PARTITIONS_PER_STEP) {

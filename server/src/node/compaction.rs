@@ -35,16 +35,6 @@ impl Rewriter for Batches {
     }
 }
 
-/// The partitions of this core that may be compacted.
-pub fn compacted(core: &Core) -> Vec<PartitionId> {
-    let partitions = core.log.partitions();
-    let is_compacted = |partition: &PartitionId| {
-        let topic = core.topics.by_number(partition.topic());
-        topic.is_some_and(|topic| topic.config.cleanup_policy().compacts())
-    };
-    partitions.filter(is_compacted).collect()
-}
-
 /// Of these partitions the one that needs it most, with the share of it that is not compacted.
 /// Of one whose index is still being read nothing is said: the next look knows.
 pub fn dirtiest(
@@ -54,6 +44,9 @@ pub fn dirtiest(
 ) -> Option<(u128, PartitionId, Compactable)> {
     let due = partitions.iter().filter_map(|partition| {
         let topic = core.topics.by_number(partition.topic())?;
+        if !topic.config.cleanup_policy().compacts() {
+            return None;
+        }
         let newest_ms = now_ms.saturating_sub(topic.config.min_compaction_lag_ms());
         let found = core.log.compactable(*partition, newest_ms).ok()?;
         let dirty = dirty_millionths(&found);
