@@ -10,7 +10,7 @@
 
 use std::cell::Cell;
 use std::panic::Location;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringlog_storage::log::Part;
 
@@ -20,6 +20,27 @@ use crate::runtime;
 
 /// Longest time that one step may hold a core.
 pub const STEP_BUDGET: Duration = Duration::from_micros(500);
+
+/// Work that can end anywhere ends its step after this long: what it began may take as long again.
+const ENOUGH: Duration = Duration::from_micros(150);
+
+/// How long a step that can end anywhere may go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance(Instant);
+
+impl Allowance {
+    /// From now on.
+    #[must_use]
+    pub fn begin() -> Allowance {
+        Allowance(Instant::now())
+    }
+
+    /// Whether the step is to end.
+    #[must_use]
+    pub fn is_used_up(self) -> bool {
+        self.0.elapsed() > ENOUGH
+    }
+}
 
 /// Watches the steps of one core's thread.
 #[derive(Debug, Default)]
