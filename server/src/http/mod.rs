@@ -7,6 +7,7 @@ mod health;
 mod listener;
 mod metrics;
 mod render;
+mod steps;
 
 use std::time::Duration;
 

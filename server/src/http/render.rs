@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use ringlog_engine::topics::Durability;
 use ringlog_storage::log::{Histogram, Stats};
 
+use super::steps;
 use crate::node::message::Snapshot;
 use crate::node::metrics::{API_KEYS, CoreMetrics, ErrorKind};
 use crate::node::stages::Stage;
@@ -78,21 +79,6 @@ const COUNTERS: &[(&str, &str, OfCore)] = &[
         "ringlog_memory_waits",
         "Times a request waited for memory",
         |core| core.memory_waits.get(),
-    ),
-];
-
-type Longest = fn(&CoreMetrics) -> std::time::Duration;
-
-const LONGEST_STEPS: [(&str, &str, Longest); 2] = [
-    (
-        "ringlog_longest_step_seconds",
-        "Longest time one synchronous step held the core by itself",
-        CoreMetrics::longest_step,
-    ),
-    (
-        "ringlog_longest_preempted_step_seconds",
-        "Longest time of a step during which the kernel gave the CPU to somebody else",
-        CoreMetrics::longest_preempted_step,
     ),
 ];
 
@@ -435,13 +421,6 @@ impl NodeFigures {
         for (name, help, figure) in GAUGES {
             self.per_core(encoder, name, help, |core| figure(&core.metrics))?;
         }
-        for (name, help, longest) in LONGEST_STEPS {
-            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for core in self.node.cores.iter() {
-                let seconds = longest(&core.metrics).as_secs_f64();
-                ConstGauge::new(seconds).encode(metric.encode_family(&[("core", core.id.0)])?)?;
-            }
-        }
         Ok(())
     }
 
@@ -558,6 +537,7 @@ impl Collector for NodeFigures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_node(&mut encoder)?;
         self.encode_cores(&mut encoder)?;
+        steps::encode(&self.node, &mut encoder)?;
         self.encode_requests(&mut encoder)?;
         self.encode_logs(&mut encoder)
     }

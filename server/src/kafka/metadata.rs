@@ -10,8 +10,8 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use ringlog_engine::topics::{Topic, TopicCommand, TopicError};
-use ringlog_types::TopicNumber;
+use ringlog_engine::topics::{Topic, TopicCommand, TopicError, TopicId};
+use ringlog_types::{LogId, TopicNumber};
 use uuid::Uuid;
 
 use super::bounds::{Field, Shape, field, field_since};
@@ -73,15 +73,9 @@ async fn all(core: &CoreHandle) -> Vec<MetadataResponseTopic> {
     let (mut described, mut unpaused) = (Vec::with_capacity(numbers.len()), 0);
     for number in numbers {
         // A topic may be deleted meanwhile.
-        let found = core.with(|state| {
-            state
-                .topics
-                .by_number(number)
-                .map(|t| describe(core.topology(), t))
-        });
+        let found = core.with(|state| state.topics.by_number(number).map(Found::of));
         if let Some(topic) = found {
-            pause(&mut unpaused, topic.partitions.len()).await;
-            described.push(topic);
+            described.push(describe(core.topology(), topic, &mut unpaused).await);
         }
     }
     described
@@ -106,8 +100,10 @@ async fn by_name(
         if seen.contains(&topic) {
             continue;
         }
-        let answer = one(core, &topic, may_create).await;
-        pause(&mut unpaused, answer.partitions.len()).await;
+        let answer = match one(core, &topic, may_create).await {
+            Ok(found) => describe(core.topology(), found, &mut unpaused).await,
+            Err(code) => failed(&topic, code),
+        };
         described.push(answer);
         seen.insert(topic);
     }
@@ -123,19 +119,34 @@ async fn pause(unpaused: &mut usize, partitions: usize) {
     }
 }
 
-async fn one(core: &CoreHandle, topic: &TopicRef, may_create: bool) -> MetadataResponseTopic {
-    let look = || {
-        core.with(|state| {
-            topic
-                .find(&state.topics)
-                .map(|found| describe(core.topology(), found))
-        })
-    };
+/// A topic, as far as it is described.
+struct Found {
+    name: String,
+    id: TopicId,
+    owners: Vec<LogId>,
+}
+
+impl Found {
+    fn of(topic: &Topic) -> Found {
+        Found {
+            name: topic.name.clone(),
+            id: topic.id,
+            owners: topic.partitions.clone(),
+        }
+    }
+}
+
+async fn one(
+    core: &CoreHandle,
+    topic: &TopicRef,
+    may_create: bool,
+) -> Result<Found, ResponseError> {
+    let look = || core.with(|state| topic.find(&state.topics).map(Found::of));
     if let Some(found) = look() {
-        return found;
+        return Ok(found);
     }
     let TopicRef::Name(name) = topic else {
-        return failed(topic, ResponseError::UnknownTopicId);
+        return Err(ResponseError::UnknownTopicId);
     };
     let command = TopicCommand::Create {
         name: String::from(&**name),
@@ -144,11 +155,10 @@ async fn one(core: &CoreHandle, topic: &TopicRef, may_create: bool) -> MetadataR
     };
     if !may_create {
         let checked = core.with(|core| core.topics.validate(&command));
-        let code = match checked {
+        return Err(match checked {
             Err(error @ TopicError::InvalidName { .. }) => errors::of_topic(&error),
             _ => ResponseError::UnknownTopicOrPartition,
-        };
-        return failed(topic, code);
+        });
     }
     match core.control(command).await {
         Ok(_) => {
@@ -158,10 +168,10 @@ async fn one(core: &CoreHandle, topic: &TopicRef, may_create: bool) -> MetadataR
         Err(ControlError::Topic(TopicError::Exists { .. })) => {}
         Err(error) => {
             tracing::debug!(core = %core.id(), topic = %name, %error, "a topic was not created");
-            return failed(topic, errors::of_control(&error));
+            return Err(errors::of_control(&error));
         }
     }
-    look().unwrap_or_else(|| failed(topic, ResponseError::LeaderNotAvailable))
+    look().ok_or(ResponseError::LeaderNotAvailable)
 }
 
 fn failed(topic: &TopicRef, code: ResponseError) -> MetadataResponseTopic {
@@ -174,19 +184,28 @@ fn failed(topic: &TopicRef, code: ResponseError) -> MetadataResponseTopic {
     }
 }
 
-fn describe(topology: &Topology, topic: &Topic) -> MetadataResponseTopic {
-    let partitions = topic.partitions.iter().enumerate().map(|(index, log)| {
-        let leader = leader_of(topology, *log);
-        let id = BrokerId(leader.id);
-        MetadataResponsePartition::default()
-            .with_partition_index(i32::try_from(index).expect("a topic's partitions fit i32"))
-            .with_leader_id(id)
-            .with_leader_epoch(leader.epoch)
-            .with_replica_nodes(vec![id])
-            .with_isr_nodes(vec![id])
-    });
+/// Describes a topic, some of its partitions in a step.
+async fn describe(
+    topology: &Topology,
+    topic: Found,
+    unpaused: &mut usize,
+) -> MetadataResponseTopic {
+    let mut partitions = Vec::with_capacity(topic.owners.len());
+    for owners in topic.owners.chunks(STEP_PARTITIONS) {
+        partitions.extend((partitions.len()..).zip(owners).map(|(index, log)| {
+            let leader = leader_of(topology, *log);
+            let id = BrokerId(leader.id);
+            MetadataResponsePartition::default()
+                .with_partition_index(i32::try_from(index).expect("a topic's partitions fit i32"))
+                .with_leader_id(id)
+                .with_leader_epoch(leader.epoch)
+                .with_replica_nodes(vec![id])
+                .with_isr_nodes(vec![id])
+        }));
+        pause(unpaused, owners.len()).await;
+    }
     MetadataResponseTopic::default()
-        .with_name(Some(TopicName(StrBytes::from_string(topic.name.clone()))))
+        .with_name(Some(TopicName(StrBytes::from_string(topic.name))))
         .with_topic_id(Uuid::from_bytes(topic.id.0))
-        .with_partitions(partitions.collect())
+        .with_partitions(partitions)
 }

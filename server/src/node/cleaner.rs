@@ -18,8 +18,6 @@ use super::helper::Helper;
 const PLAN_EVERY: Duration = Duration::from_secs(1);
 /// While a run is under way: how often it is asked for a task.
 const TASK_EVERY: Duration = Duration::from_millis(5);
-/// Partitions looked at in one step.
-const PARTITIONS_PER_STEP: usize = 128;
 /// What retention takes within this time is not copied: reading it scattered once or twice more
 /// costs less than copying all of it.
 const LASTING_MS: u64 = 6 * 60 * 60 * 1000;
@@ -65,11 +63,11 @@ fn plan(core: &CoreHandle) {
 
 /// Looks for a partition to compact, a step at a time. Whether one is being compacted.
 async fn begin_compaction(core: &CoreHandle) -> bool {
-    let partitions = core.with(|core| compaction::compacted(core));
+    let partitions: Vec<PartitionId> = core.with(|core| core.log.partitions().collect());
     let now_ms = core.with(|core| core.now_ms());
-    let mut found = None;
-    for step in partitions.chunks(PARTITIONS_PER_STEP) {
-        let next = core.with(|core| compaction::dirtiest(core, step, now_ms));
+    let (mut found, mut left) = (None, &partitions[..]);
+    while !left.is_empty() {
+        let (done, next) = core.with(|core| compaction::dirtiest(core, left, now_ms));
         found = match (found, next) {
             (Some(best), Some(next)) => Some(if dirt(&next) > dirt(&best) {
                 next
@@ -78,6 +76,7 @@ async fn begin_compaction(core: &CoreHandle) -> bool {
             }),
             (best, next) => best.or(next),
         };
+        left = &left[done..];
         tokio::task::yield_now().await;
     }
     found.is_some_and(|(_, partition, what)| {

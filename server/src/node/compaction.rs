@@ -10,6 +10,7 @@ use ringlog_types::PartitionId;
 use ringlog_types::batch::compact::{Compaction, CompactionRules, Rewritten};
 
 use super::core::Core;
+use super::step_watch::Allowance;
 
 /// Keys remembered in a pass: at most about 100 MiB.
 const MOST_KEYS: usize = 1 << 21;
@@ -35,31 +36,44 @@ impl Rewriter for Batches {
     }
 }
 
-/// The partitions of this core that may be compacted.
-pub fn compacted(core: &Core) -> Vec<PartitionId> {
-    let partitions = core.log.partitions();
-    let is_compacted = |partition: &PartitionId| {
-        let topic = core.topics.by_number(partition.topic());
-        topic.is_some_and(|topic| topic.config.cleanup_policy().compacts())
-    };
-    partitions.filter(is_compacted).collect()
-}
-
-/// Of these partitions the one that needs it most, with the share of it that is not compacted.
-/// Of one whose index is still being read nothing is said: the next look knows.
+/// Of these partitions, as many as a step may look at, the one that needs it most, with the share of
+/// it that is not compacted. Of one whose index is still being read nothing is said: the next look
+/// knows. Returns how many were looked at.
 pub fn dirtiest(
     core: &mut Core,
     partitions: &[PartitionId],
     now_ms: i64,
+) -> (usize, Option<(u128, PartitionId, Compactable)>) {
+    let allowance = Allowance::begin();
+    let mut best: Option<(u128, PartitionId, Compactable)> = None;
+    for (done, partition) in partitions.iter().enumerate() {
+        if done > 0 && allowance.is_used_up() {
+            return (done, best);
+        }
+        let next = look(core, *partition, now_ms);
+        let is_more = |next: &(u128, PartitionId, Compactable)| {
+            best.as_ref()
+                .is_none_or(|best| (next.0, next.1) > (best.0, best.1))
+        };
+        best = next.filter(is_more).or(best);
+    }
+    (partitions.len(), best)
+}
+
+/// What of a partition is to be compacted, if it is due.
+fn look(
+    core: &mut Core,
+    partition: PartitionId,
+    now_ms: i64,
 ) -> Option<(u128, PartitionId, Compactable)> {
-    let due = partitions.iter().filter_map(|partition| {
-        let topic = core.topics.by_number(partition.topic())?;
-        let newest_ms = now_ms.saturating_sub(topic.config.min_compaction_lag_ms());
-        let found = core.log.compactable(*partition, newest_ms).ok()?;
-        let dirty = dirty_millionths(&found);
-        is_due(&topic.config, &found, dirty, now_ms).then_some((dirty, *partition, found))
-    });
-    due.max_by_key(|(dirty, partition, _)| (*dirty, *partition))
+    let topic = core.topics.by_number(partition.topic())?;
+    if !topic.config.cleanup_policy().compacts() {
+        return None;
+    }
+    let newest_ms = now_ms.saturating_sub(topic.config.min_compaction_lag_ms());
+    let found = core.log.compactable(partition, newest_ms).ok()?;
+    let dirty = dirty_millionths(&found);
+    is_due(&topic.config, &found, dirty, now_ms).then_some((dirty, partition, found))
 }
 
 fn dirty_millionths(found: &Compactable) -> u128 {

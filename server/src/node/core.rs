@@ -15,7 +15,7 @@ use ringlog_engine::partitions::{Partitions, ProducerIds};
 use ringlog_engine::topics::{MetadataRecord, TopicCommand, Topics};
 use ringlog_storage::buffer::BufMut;
 use ringlog_storage::io::uring::UringIo;
-use ringlog_storage::log::{AppendError, EntryKind, EntryMeta, Log};
+use ringlog_storage::log::{AppendError, EntryKind, EntryMeta, Log, Part};
 use ringlog_types::{CoreId, LogId, Offset, PartitionId, Sequence};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
@@ -340,17 +340,17 @@ impl CoreHandle {
     pub fn with<R>(&self, f: impl FnOnce(&mut Core) -> R) -> R {
         let shared = &*self.0;
         let start = Instant::now();
-        let (result, appended) = {
+        let (result, appended, longest) = {
             let mut core = shared.state.borrow_mut();
             let whole = WholeOrNothing;
             let result = f(&mut core);
             std::mem::forget(whole);
-            (result, core.log.appended())
+            (result, core.log.appended(), core.log.longest_part())
         };
         if shared.appended.replace(appended) != appended {
             shared.work.raise();
         }
-        shared.steps.note(&shared.metrics, start.elapsed());
+        shared.steps.note(&shared.metrics, start.elapsed(), longest);
         result
     }
 
@@ -429,7 +429,7 @@ impl CoreHandle {
     /// Notes a synchronous step outside [`CoreHandle::with`].
     #[track_caller]
     pub fn stepped(&self, took: std::time::Duration) {
-        self.0.steps.note(&self.0.metrics, took);
+        self.0.steps.note(&self.0.metrics, took, Part::default());
     }
 
     /// Where the time of Produce requests goes.

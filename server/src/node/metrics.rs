@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ringlog_engine::topics::Durability;
 
+use super::step_kind::StepKind;
+
 /// Kafka API keys that are counted one by one; larger ones share the last place.
 pub const API_KEYS: usize = 96;
 
@@ -166,6 +168,8 @@ pub struct CoreMetrics {
     pub fetch_session_partitions: Gauge,
     longest_step_ns: Gauge,
     longest_preempted_step_ns: Gauge,
+    long_steps: [Counter; StepKind::COUNT],
+    longest_of_kind_ns: [Gauge; StepKind::COUNT],
     /// Turns of the core's driver.
     pub driver_turns: Counter,
     /// Times a wait for frame memory was necessary.
@@ -193,6 +197,8 @@ impl Default for CoreMetrics {
             fetch_session_partitions: Gauge::default(),
             longest_step_ns: Gauge::default(),
             longest_preempted_step_ns: Gauge::default(),
+            long_steps: Default::default(),
+            longest_of_kind_ns: Default::default(),
             driver_turns: Counter::default(),
             memory_waits: Counter::default(),
             requests: std::array::from_fn(|_| Counter::default()),
@@ -244,7 +250,26 @@ impl CoreMetrics {
         } else {
             &self.longest_step_ns
         };
-        longest.raise_to(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        longest.raise_to(nanoseconds(took));
+    }
+
+    /// Notes that a step of a kind of work held the core by itself for longer than it may.
+    pub fn long_step(&self, kind: StepKind, took: Duration) {
+        let place = kind.place();
+        self.long_steps[place].add(1);
+        self.longest_of_kind_ns[place].raise_to(nanoseconds(took));
+    }
+
+    /// Steps of a kind that held the core for longer than they may.
+    #[must_use]
+    pub fn long_steps(&self, kind: StepKind) -> u64 {
+        self.long_steps[kind.place()].get()
+    }
+
+    /// The longest of them; zero, if there is none.
+    #[must_use]
+    pub fn longest_of(&self, kind: StepKind) -> Duration {
+        Duration::from_nanos(self.longest_of_kind_ns[kind.place()].get())
     }
 
     /// Longest time one synchronous step held the core by itself.
@@ -258,6 +283,10 @@ impl CoreMetrics {
     pub fn longest_preempted_step(&self) -> Duration {
         Duration::from_nanos(self.longest_preempted_step_ns.get())
     }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn api_place(api_key: i16) -> usize {

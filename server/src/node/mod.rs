@@ -12,7 +12,8 @@
 //! | `mailbox`, `message`, `inbox`, `outbox` | between cores |
 //! | `control`, `decisions`, `retention` | topics and their configs; old records |
 //! | `cleaner`, `compaction`, `helper` | rewriting old segments; the thread that works beside a core |
-//! | `accept`, `metrics`, `step_watch` | connections; what a core counts; how long its steps take |
+//! | `accept`, `metrics` | connections; what a core counts |
+//! | `step_watch`, `step_kind` | how long a core's steps take, and which work they are |
 //!
 //! Invariant: a core's state is touched by its own thread only, and only by synchronous code
 //! between two waits ([`core::CoreHandle::with`]). Nothing here knows a protocol.
@@ -40,6 +41,7 @@ pub mod reach;
 pub mod retention;
 pub mod stages;
 pub mod status;
+pub mod step_kind;
 pub mod step_watch;
 pub mod supervisor;
 pub mod thread;

@@ -1,8 +1,8 @@
 //! Retention: from time to time, moves the start of each partition of this core to where its
 //! topic's limits of time and bytes put it, and forgets producers that have been silent.
 //!
-//! Invariant: a start moves by an entry in the log, like everything else; a step looks at a
-//! bounded number of partitions.
+//! Invariant: a start moves by an entry in the log, like everything else; a step looks at
+//! partitions for a bounded time: one may lie in one segment or in a thousand.
 
 use std::time::Duration;
 
@@ -11,9 +11,10 @@ use ringlog_storage::log::{AppendError, EntryKind, EntryMeta};
 use ringlog_types::PartitionId;
 
 use super::core::{Core, CoreHandle};
+use super::step_watch::Allowance;
 
-/// Partitions looked at in one step.
-const PARTITIONS_PER_STEP: usize = 128;
+/// Partitions that are gone through together, in as many steps as it takes.
+const PARTITIONS_TOGETHER: usize = 128;
 
 /// How often the partitions of a step are asked for again, while the index of old segments is read.
 const ATTEMPTS: usize = 64;
@@ -34,38 +35,52 @@ pub async fn run(core: CoreHandle) {
 
 async fn check(core: &CoreHandle) {
     let partitions: Vec<PartitionId> = core.with(|core| core.log.partitions().collect());
-    for step in partitions.chunks(PARTITIONS_PER_STEP) {
-        let mut left = step.to_vec();
+    for together in partitions.chunks(PARTITIONS_TOGETHER) {
+        let mut left = together.to_vec();
         for _ in 0..ATTEMPTS {
             let (mut ticket, mut later) = (None, Vec::new());
-            let result = core.with(|core| {
-                let now_ms = core.now_ms();
-                left.iter().try_for_each(|partition| {
-                    if let Err(read) = move_start(core, *partition, now_ms)? {
-                        ticket = Some(read);
-                        later.push(*partition);
+            let mut todo = &left[..];
+            while !todo.is_empty() {
+                let done = core.with(|core| step(core, todo, &mut ticket, &mut later));
+                match done {
+                    Ok(done) => todo = &todo[done..],
+                    // The rest is looked at the next time.
+                    Err(AppendError::Busy) => return,
+                    Err(error) => {
+                        tracing::warn!(core = %core.id(), %error, "retention could not be carried out");
+                        return;
                     }
-                    Ok(())
-                })
-            });
-            match (result, ticket) {
-                (Ok(()), None) => break,
-                (Ok(()), Some(ticket)) => {
-                    // Without a read under way there is none to wait for: the next check it is.
-                    let reads = core.reads_done(ticket);
-                    let _ = tokio::time::timeout(READ_PATIENCE, reads).await;
                 }
-                // The rest is looked at the next time.
-                (Err(AppendError::Busy), _) => return,
-                (Err(error), _) => {
-                    tracing::warn!(core = %core.id(), %error, "retention could not be carried out");
-                    return;
-                }
+                tokio::task::yield_now().await;
             }
+            let Some(ticket) = ticket else { break };
+            // Without a read under way there is none to wait for: the next check it is.
+            let reads = core.reads_done(ticket);
+            let _ = tokio::time::timeout(READ_PATIENCE, reads).await;
             left = later;
         }
-        tokio::task::yield_now().await;
     }
+}
+
+/// Looks at partitions for as long as a step may. Returns how many; those for which the index of old
+/// segments must be read first are looked at `later`, when it passed `ticket`.
+fn step(
+    core: &mut Core,
+    partitions: &[PartitionId],
+    ticket: &mut Option<u64>,
+    later: &mut Vec<PartitionId>,
+) -> Result<usize, AppendError> {
+    let (now_ms, allowance) = (core.now_ms(), Allowance::begin());
+    for (done, partition) in partitions.iter().enumerate() {
+        if done > 0 && allowance.is_used_up() {
+            return Ok(done);
+        }
+        if let Err(read) = move_start(core, *partition, now_ms)? {
+            *ticket = Some(read);
+            later.push(*partition);
+        }
+    }
+    Ok(partitions.len())
 }
 
 /// `Ok(Err(ticket))`: the index of old segments must be read first.

@@ -20,6 +20,7 @@ use ringlog_types::Sequence;
 use super::block::Block;
 use super::builder::{OpenBlock, Statement};
 use super::first_block::FirstBlock;
+use super::part::{Part, Turn};
 use super::pending::{InFlight, WriteState};
 use super::seeded_bug::SeededBug;
 use super::segments::Segments;
@@ -49,10 +50,13 @@ impl<I: Io> Log<I> {
     /// costs 100 to 300 µs for each MiB. Returns whether more can be started at once.
     pub fn submit_step(&mut self) -> bool {
         let mut more = false;
+        self.did(Part::Completed);
         if self.failure.is_none() {
             more = self.write_blocks();
             self.submit_flush();
+            self.did(Part::Blocks);
             self.clean_step();
+            self.did(Part::Clean);
             let busy = !self.in_flight.is_empty();
             self.segments.upkeep(
                 &mut self.submitter,
@@ -69,8 +73,20 @@ impl<I: Io> Log<I> {
                 }
             }
         }
+        self.did(Part::Upkeep);
         self.submitter.io.kick();
+        self.did(Part::Kicked);
         more
+    }
+
+    /// What took longest in the last turn: of [`Log::poll`] and the [`Log::submit_step`] behind it.
+    #[must_use]
+    pub fn longest_part(&self) -> Part {
+        self.turn.longest()
+    }
+
+    fn did(&mut self, part: Part) {
+        self.turn.did(part, self.submitter.io.monotonic());
     }
 
     /// Writes blocks within the depth, up to a step's bytes. Returns whether more can be written
@@ -211,13 +227,19 @@ impl<I: Io> Log<I> {
             (log.durable, log.written(), log.reads_done, failed)
         };
         let before = state(self);
+        self.turn = Turn::begin(self.submitter.io.monotonic());
         for (work, completion) in self.submitter.completions() {
             if work.is_for_a_reader() {
                 self.cold_reads.arrived.push_back((work, completion));
+            } else if matches!(work, Work::Clean) {
+                self.did(Part::Completed);
+                self.complete(work, completion);
+                self.did(Part::Cleaned);
             } else {
                 self.complete(work, completion);
             }
         }
+        self.did(Part::Completed);
         self.advance_written();
         while self
             .in_flight
@@ -227,6 +249,7 @@ impl<I: Io> Log<I> {
             let done = self.in_flight.pop_front().expect("it was just seen");
             self.settle(done, machine);
         }
+        self.did(Part::Applied);
         if self.has_bug(SeededBug::AckOutOfOrder) {
             let durable = |block: &&InFlight| block.state == WriteState::Durable;
             let last = self.in_flight.iter().rfind(durable);
@@ -237,12 +260,17 @@ impl<I: Io> Log<I> {
                 self.start_checkpoint(machine);
             }
             self.checkpoint_step(machine);
+            self.did(Part::Checkpoint);
             self.seal_full_segments();
             self.mark_when_idle();
+            self.did(Part::Sealed);
             self.runs_step();
+            self.did(Part::Runs);
         }
         self.take_arrived();
+        self.did(Part::Arrived);
         self.scrub();
+        self.did(Part::Scrubbed);
         before != state(self)
     }
 

@@ -13,6 +13,7 @@
 //! | `scrub` | looking for damage before readers do |
 //! | `apply` | what a durable block changes |
 //! | `seal` | footers, trailers, closing |
+//! | `part` | where the time of a turn goes |
 //! | `retention` | where a partition starts by its limits |
 //! | `clean` | rewriting old segments |
 //! | `checkpoint`, `taking`, `partitions`, `segment_rows` | writing the state of everything, a step at a time |
@@ -42,6 +43,7 @@ mod frame;
 mod import;
 mod index;
 mod lost;
+mod part;
 mod partitions;
 mod pending;
 mod piece;
@@ -87,6 +89,7 @@ pub use cold::Brought;
 pub use config::{FlushMethod, LogConfig};
 pub use frame::{FRAME_HEADROOM_BYTES, FrameEntry};
 pub use import::{Import, Retired, SegmentFile};
+pub use part::Part;
 pub use report::{Damage, OpenError, RecoveryReport};
 #[doc(hidden)]
 pub use seeded_bug::SeededBug;
@@ -234,6 +237,7 @@ pub struct Log<I: Io> {
     last_progress: Duration,
     last_retry: Duration,
     segments: segments::Segments,
+    turn: part::Turn,
 
     // Committed.
     anchor: Anchor,
@@ -293,6 +297,7 @@ impl<I: Io> Log<I> {
             last_progress: now,
             last_retry: now,
             segments: segments::Segments::new(id, unit, &config),
+            turn: part::Turn::default(),
             anchor: Anchor {
                 sequence: Sequence::NONE,
                 segment: 0,

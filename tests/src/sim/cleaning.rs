@@ -36,7 +36,8 @@ impl Cleaning {
             config.clean_bytes_per_second = 0;
             return;
         }
-        config.clean_bytes_per_second = [8 << 20, 64 << 20, 1 << 30][self.random.below(3) as usize];
+        // A life lasts some 200 ms, in which the log is hardly ever at rest.
+        config.clean_bytes_per_second = [64 << 20, 1 << 30, 8 << 30][self.random.below(3) as usize];
         config.clean_live_share = [0.5, 0.9, 0.99][self.random.below(3) as usize];
         config.clean_amplification = [1.05, 1.5, 4.0][self.random.below(3) as usize];
     }

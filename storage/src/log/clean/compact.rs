@@ -320,7 +320,7 @@ impl<I: Io> Log<I> {
                 pass.phase = Phase::Between(rewriter);
                 self.stats.compacted_batches += removed + rewritten;
                 if changed {
-                    self.lay_out(gathered);
+                    self.lay_out(gathered, Vec::new());
                 } else {
                     self.end_run();
                 }

@@ -1,6 +1,8 @@
 //! The blocks of a cold segment: entries in the order of partition and offset, in blocks of the
 //! usual shape under the segment's key. Runs on the helper: bytes in, bytes out.
 
+use std::collections::VecDeque;
+
 use ringlog_types::{Offset, PartitionId, Sequence};
 
 use crate::format::block_header::{BlockHeader, Group};
@@ -30,39 +32,43 @@ pub(super) struct Shape {
 }
 
 /// A segment laid out: its blocks from the unit behind the header on, and what they hold.
+///
+/// Each block is memory of its own, and let go when it is written: one piece of 64 MiB would be
+/// given back to the kernel by the core's thread, which takes it milliseconds.
 #[derive(Debug)]
 pub struct Laid {
     pub(super) blank: Blank,
-    pub(super) blocks: Vec<u8>,
-    pub(super) rows: Vec<(PartitionId, BlockRef)>,
+    pub(super) blocks: VecDeque<Vec<u8>>,
+    /// Where the blocks end.
+    pub(super) data_end: usize,
+    pub(super) footer: Vec<u8>,
+    pub(super) footer_checksum: u64,
+    /// What it holds, by partition.
+    pub(super) ranges: Vec<RangeRow>,
     pub(super) last_checksum: u64,
 }
 
-impl Laid {
-    /// The footer's bytes.
-    pub(super) fn footer(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.rows.len() * footer::ROW_BYTES);
-        for (partition, row) in &self.rows {
-            footer::encode_row(*partition, row, &mut bytes);
-        }
-        bytes
+fn footer_of(rows: &[(PartitionId, BlockRef)]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(rows.len() * footer::ROW_BYTES);
+    for (partition, row) in rows {
+        footer::encode_row(*partition, row, &mut bytes);
     }
+    bytes
+}
 
-    /// What it holds, by partition.
-    pub(super) fn ranges(&self) -> Vec<RangeRow> {
-        let runs = self.rows.chunk_by(|a, b| a.0 == b.0);
-        let range = |run: &[(PartitionId, BlockRef)]| {
-            let rows = run.iter().map(|(_, row)| row);
-            RangeRow {
-                partition: run[0].0,
-                first: run[0].1.first,
-                end: rows.clone().map(|row| row.end).max().unwrap_or_default(),
-                bytes: rows.clone().map(|row| u64::from(row.payload_bytes)).sum(),
-                max_timestamp: rows.map(|row| row.max_timestamp).max().unwrap_or(-1),
-            }
-        };
-        runs.map(range).collect()
-    }
+fn ranges_of(rows: &[(PartitionId, BlockRef)]) -> Vec<RangeRow> {
+    let runs = rows.chunk_by(|a, b| a.0 == b.0);
+    let range = |run: &[(PartitionId, BlockRef)]| {
+        let rows = run.iter().map(|(_, row)| row);
+        RangeRow {
+            partition: run[0].0,
+            first: run[0].1.first,
+            end: rows.clone().map(|row| row.end).max().unwrap_or_default(),
+            bytes: rows.clone().map(|row| u64::from(row.payload_bytes)).sum(),
+            max_timestamp: rows.map(|row| row.max_timestamp).max().unwrap_or(-1),
+        }
+    };
+    runs.map(range).collect()
 }
 
 /// Lays entries out, in segments as they fill.
@@ -76,7 +82,11 @@ pub(super) struct Layer {
 
 #[derive(Debug)]
 struct Open {
-    laid: Laid,
+    blank: Blank,
+    blocks: VecDeque<Vec<u8>>,
+    data_end: usize,
+    rows: Vec<(PartitionId, BlockRef)>,
+    last_checksum: u64,
     key: Key,
     number: u64,
     entries: Vec<(EntryMeta, Vec<u8>)>,
@@ -107,9 +117,9 @@ impl Layer {
                 open.close_block(&self.shape);
             }
             let block = (open.bytes + more).next_multiple_of(unit);
-            let rows = open.laid.rows.len() + open.entries.len() + 1;
+            let rows = open.rows.len() + open.entries.len() + 1;
             let footer = (rows * footer::ROW_BYTES).next_multiple_of(unit).max(unit);
-            let used = 2 * unit + open.laid.blocks.len() + block + footer;
+            let used = unit + open.data_end + block + footer;
             let full =
                 used as u64 > self.shape.segment_bytes || open.number + 1 >= cold::MOST_BLOCKS;
             if full && (open.number > 0 || !open.entries.is_empty()) {
@@ -117,7 +127,8 @@ impl Layer {
             }
         }
         if self.open.is_none() {
-            self.open = Some(Open::new(self.blanks.next().ok_or(NoBlank)?));
+            let blank = self.blanks.next().ok_or(NoBlank)?;
+            self.open = Some(Open::new(blank, unit));
         }
         let open = self.open.as_mut().expect("it was just made");
         open.bytes += more;
@@ -133,24 +144,36 @@ impl Layer {
     fn close_segment(&mut self) {
         if let Some(mut open) = self.open.take() {
             open.close_block(&self.shape);
-            self.done.push(open.laid);
+            self.done.push(open.laid());
         }
     }
 }
 
 impl Open {
-    fn new(blank: Blank) -> Open {
+    fn new(blank: Blank, unit: usize) -> Open {
         Open {
             key: Key::derive(blank.nonce),
-            laid: Laid {
-                blank,
-                blocks: Vec::new(),
-                rows: Vec::new(),
-                last_checksum: 0,
-            },
+            blank,
+            blocks: VecDeque::new(),
+            data_end: unit,
+            rows: Vec::new(),
+            last_checksum: 0,
             number: 0,
             entries: Vec::new(),
             bytes: BlockHeader::BYTES,
+        }
+    }
+
+    fn laid(self) -> Laid {
+        let footer = footer_of(&self.rows);
+        Laid {
+            blank: self.blank,
+            blocks: self.blocks,
+            data_end: self.data_end,
+            footer_checksum: self.key.checksum(&footer),
+            footer,
+            ranges: ranges_of(&self.rows),
+            last_checksum: self.last_checksum,
         }
     }
 
@@ -161,13 +184,12 @@ impl Open {
         let entries = std::mem::take(&mut self.entries);
         let length = self.bytes.next_multiple_of(shape.unit);
         self.bytes = BlockHeader::BYTES;
-        let start = self.laid.blocks.len();
+        let start = self.data_end;
         let units = |bytes: usize| {
             u32::try_from(bytes / shape.unit).expect("a segment is below 2^32 units")
         };
         let number = |value: usize| u32::try_from(value).expect("a block is far below 4 GiB");
-        self.laid.blocks.resize(start + length, 0);
-        let block = &mut self.laid.blocks[start..];
+        let mut block = vec![0; length];
         let mut at = BlockHeader::BYTES;
         let mut headers = Vec::with_capacity(entries.len());
         for (meta, payload) in &entries {
@@ -185,13 +207,13 @@ impl Open {
         for (row, header) in rows.zip(&headers) {
             header.encode(row);
         }
-        let sequence = cold::sequence(self.laid.blank.segment, self.number);
+        let sequence = cold::sequence(self.blank.segment, self.number);
         let header = BlockHeader {
             sequence,
             durable: Sequence::NONE,
-            previous: self.laid.last_checksum,
+            previous: self.last_checksum,
             metadata_version: 0,
-            segment: self.laid.blank.segment,
+            segment: self.blank.segment,
             group_first: sequence,
             group: Group::Whole,
             block_bytes: number(length),
@@ -201,7 +223,9 @@ impl Open {
             table_checksum: self.key.checksum(&block[table]),
             wall_ms: shape.wall_ms,
         };
-        self.laid.last_checksum = header.encode(&self.key, block);
+        self.last_checksum = header.encode(&self.key, &mut block);
+        self.blocks.push_back(block);
+        self.data_end += length;
         self.number += 1;
         let mut last: Option<(PartitionId, Offset)> = None;
         for header in &headers {
@@ -215,11 +239,11 @@ impl Open {
                 first: meta.base_offset,
                 end: meta.end_offset(),
                 max_timestamp: meta.max_timestamp,
-                position_units: units(shape.unit + start),
+                position_units: units(start),
                 block_units: units(length),
                 payload_bytes: header.length,
             };
-            match self.laid.rows.last_mut() {
+            match self.rows.last_mut() {
                 Some((partition, before))
                     if *partition == meta.partition
                         && before.position_units == row.position_units =>
@@ -228,7 +252,7 @@ impl Open {
                     before.max_timestamp = before.max_timestamp.max(row.max_timestamp);
                     before.payload_bytes += row.payload_bytes;
                 }
-                _ => self.laid.rows.push((meta.partition, row)),
+                _ => self.rows.push((meta.partition, row)),
             }
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ringlog_types::{Offset, PartitionId, Sequence};
 
+use super::budget::Others;
 use super::lay::{Blank, Shape};
 use super::state::{Run, State};
 use super::targets::{Targets, Written};
@@ -18,8 +19,12 @@ use crate::log::urgency::Urgency;
 use crate::log::work::Work;
 use crate::log::{AppendError, EntryKind, EntryMeta, Log, SeededBug};
 
-/// Bytes of one read.
-const READ_BYTES: u64 = 1 << 20;
+/// Bytes of one read: what it brings is copied in one step, and a producer's block that comes
+/// meanwhile waits for it.
+const READ_BYTES: u64 = 256 << 10;
+
+/// Nothing was written by anybody else for this long: there is time for the cleaner.
+const CALM: Duration = Duration::from_millis(20);
 
 /// After a failure of the device, nothing is cleaned for this long.
 const REST: Duration = Duration::from_secs(60);
@@ -51,10 +56,13 @@ impl<I: Io> Log<I> {
             return;
         };
         match outcome.outcome {
-            Ok(Done::Gathered(gathered)) if source + 1 < run.sources.len() => {
-                run.state = State::Read(source + 1, gathered, Vec::new());
+            Ok(Done::Room(gathered, memory)) => {
+                run.state = State::Read(source, gathered, memory);
             }
-            Ok(Done::Gathered(gathered)) => self.lay_out(gathered),
+            Ok(Done::Gathered(gathered, memory)) if source + 1 < run.sources.len() => {
+                run.state = State::Read(source + 1, gathered, memory);
+            }
+            Ok(Done::Gathered(gathered, memory)) => self.lay_out(gathered, memory),
             Ok(Done::Noted(rewriter, full)) => self.noted(rewriter, full),
             Ok(Done::Rewritten(rewriting)) => self.rewritten(rewriting),
             Ok(Done::Laid(laid)) => run.state = State::Write(Box::new(Targets::new(laid))),
@@ -62,8 +70,8 @@ impl<I: Io> Log<I> {
         }
     }
 
-    /// Has the helper lay out what is to be written.
-    pub(super) fn lay_out(&mut self, gathered: Gathered) {
+    /// Has the helper lay out what is to be written, and let go of memory.
+    pub(super) fn lay_out(&mut self, gathered: Gathered, unused: Vec<u8>) {
         let blanks = self.blanks();
         let shape = Shape {
             segment_bytes: self.config.segment_bytes,
@@ -72,7 +80,7 @@ impl<I: Io> Log<I> {
             wall_ms: self.submitter.io.wall_ms(),
         };
         if let Some(run) = &mut self.cleaner.run {
-            let task = CleanTask::lay(gathered, shape, blanks);
+            let task = CleanTask::lay(gathered, shape, blanks, unused);
             run.state = State::Task(run.sources.len(), task);
         }
     }
@@ -179,9 +187,10 @@ impl<I: Io> Log<I> {
             return;
         }
         match &run.state {
-            State::Read(source, _, bytes) => {
-                let (source, read) = (run.sources[*source], bytes.len() as u64);
-                self.read_source(source, read);
+            State::Read(source, _, memory) => {
+                let (source, read) = (run.sources[*source], memory.len() as u64);
+                let room = memory.capacity() as u64;
+                self.read_source(source, read, room);
             }
             State::Write(_) => self.write_targets(),
             State::Switch(_) => self.append_switch(),
@@ -193,8 +202,13 @@ impl<I: Io> Log<I> {
     /// Whether the budget allows an operation now.
     pub(super) fn may_clean(&mut self) -> bool {
         let now = self.submitter.io.monotonic();
-        let is_idle = self.in_flight.is_empty() && self.ready.is_empty() && self.open.is_none();
-        self.cleaner.budget.has_some(now, is_idle)
+        let is_free = self.in_flight.is_empty() && self.ready.is_empty() && self.open.is_none();
+        let others = match is_free {
+            true if now >= self.last_progress + CALM => Others::Idle,
+            true => Others::Between,
+            false => Others::Busy,
+        };
+        self.cleaner.budget.has_some(now, others)
     }
 
     /// When the run wants to go on though nothing happens.
@@ -213,10 +227,8 @@ impl<I: Io> Log<I> {
         (moves && !run.waits).then(|| self.cleaner.budget.wait())
     }
 
-    fn read_source(&mut self, source: u64, read: u64) {
-        if !self.may_clean() {
-            return;
-        }
+    /// Reads on in a source, of which so many bytes are read, into memory for `room` of them.
+    fn read_source(&mut self, source: u64, read: u64, room: u64) {
         let Some(segment) = self.segments.live.get(&source) else {
             self.give_up("a source is gone");
             return;
@@ -227,9 +239,15 @@ impl<I: Io> Log<I> {
         };
         let unit = self.unit as u64;
         let end = footer.position + u64::from(footer.bytes).next_multiple_of(unit).max(unit);
-        let from = unit + read;
+        let (from, file) = (unit + read, segment.file);
+        if room < end - unit {
+            self.ask_for_room(usize::try_from(end - unit).expect("a segment fits memory"));
+            return;
+        }
+        if !self.may_clean() {
+            return;
+        }
         let length = READ_BYTES.min(end.saturating_sub(from));
-        let file = segment.file;
         let Some(buf) = self.alloc(usize::try_from(length).expect("a MiB fits memory")) else {
             return;
         };
@@ -238,6 +256,19 @@ impl<I: Io> Log<I> {
         self.submitter
             .submit(Op::Read { file, offset, buf }, Work::Clean);
         self.set_waiting();
+    }
+
+    /// Has the helper make memory for a source.
+    fn ask_for_room(&mut self, bytes: usize) {
+        let Some(run) = &mut self.cleaner.run else {
+            return;
+        };
+        match std::mem::replace(&mut run.state, State::Over) {
+            State::Read(source, gathered, _) => {
+                run.state = State::Task(source, CleanTask::room(gathered, bytes));
+            }
+            other => run.state = other,
+        }
     }
 
     pub(super) fn set_waiting(&mut self) {
@@ -289,10 +320,6 @@ impl<I: Io> Log<I> {
         };
         let end = footer.position + u64::from(footer.bytes).next_multiple_of(unit).max(unit);
         let (key, data_end) = (segment.key.clone(), segment.position);
-        if bytes.is_empty() {
-            // At once: growing copies all there is, which took a step of 100 ms at 64 MiB.
-            bytes.reserve_exact(usize::try_from(end).expect("a segment fits memory"));
-        }
         bytes.extend_from_slice(&buf[..read.min(buf.len())]);
         let Some(run) = &mut self.cleaner.run else {
             return;

@@ -21,7 +21,6 @@ pub(super) struct Targets {
 #[derive(Debug)]
 pub(super) struct Writing {
     pub laid: Laid,
-    pub footer: Vec<u8>,
     pub file: FreeFile,
     pub header: SegmentHeader,
     pub key: Key,
@@ -30,14 +29,40 @@ pub(super) struct Writing {
     pub expected: usize,
 }
 
+impl Writing {
+    /// The first block that is left begins at byte `at` of the segment.
+    pub fn blocks_from(&self, at: usize) -> Step {
+        if self.laid.blocks.is_empty() {
+            Step::Footer
+        } else {
+            Step::Blocks { at, within: 0 }
+        }
+    }
+
+    /// That block is written up to byte `within` of it.
+    pub fn blocks_behind(&mut self, at: usize, within: usize) -> Step {
+        match self.laid.blocks.front() {
+            Some(block) if within < block.len() => Step::Blocks { at, within },
+            _ => {
+                self.laid.blocks.pop_front();
+                self.blocks_from(at + within)
+            }
+        }
+    }
+}
+
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Header,
     /// Reading the header back, so many attempts failed.
     Check(u32),
-    /// From this byte of the blocks on.
-    Blocks(usize),
+    /// The first of the blocks that are left, which begins at byte `at` of the segment, from byte
+    /// `within` of it on.
+    Blocks {
+        at: usize,
+        within: usize,
+    },
     Footer,
     Flush,
     Trailer,

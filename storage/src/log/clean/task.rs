@@ -119,8 +119,11 @@ pub(super) struct Rewriting {
 enum Kind {
     Note(Box<dyn Rewriter>, Vec<u8>),
     Rewrite(Box<Rewriting>),
+    /// Memory for so many bytes of a source, for the run that has gathered this.
+    Room(Gathered, usize),
     Gather(Gathered, Box<Source>),
-    Lay(Gathered, Shape, Vec<Blank>),
+    /// With memory that is let go here: where it is large, that takes long.
+    Lay(Gathered, Shape, Vec<Blank>, Vec<u8>),
 }
 
 /// A task for the helper.
@@ -137,7 +140,10 @@ pub struct CleanOutcome {
 
 #[derive(Debug)]
 pub(super) enum Done {
-    Gathered(Gathered),
+    /// With memory for the source.
+    Room(Gathered, Vec<u8>),
+    /// With the memory of the source, for the next one.
+    Gathered(Gathered, Vec<u8>),
     Laid(Vec<Laid>),
     /// The rewriter, and the offset of the batch for which it had no room.
     Noted(Box<dyn Rewriter>, Option<Offset>),
@@ -145,13 +151,23 @@ pub(super) enum Done {
 }
 
 impl CleanTask {
+    pub(super) fn room(gathered: Gathered, bytes: usize) -> CleanTask {
+        let kind = Kind::Room(gathered, bytes);
+        CleanTask { kind }
+    }
+
     pub(super) fn gather(gathered: Gathered, source: Source) -> CleanTask {
         let kind = Kind::Gather(gathered, Box::new(source));
         CleanTask { kind }
     }
 
-    pub(super) fn lay(gathered: Gathered, shape: Shape, blanks: Vec<Blank>) -> CleanTask {
-        let kind = Kind::Lay(gathered, shape, blanks);
+    pub(super) fn lay(
+        gathered: Gathered,
+        shape: Shape,
+        blanks: Vec<Blank>,
+        unused: Vec<u8>,
+    ) -> CleanTask {
+        let kind = Kind::Lay(gathered, shape, blanks, unused);
         CleanTask { kind }
     }
 
@@ -169,9 +185,18 @@ impl CleanTask {
     #[must_use]
     pub fn run(self) -> CleanOutcome {
         let outcome = match self.kind {
-            Kind::Gather(mut gathered, source) => {
-                gathered.add(&source).map(|()| Done::Gathered(gathered))
+            Kind::Room(gathered, bytes) => {
+                // Every page is touched here: the first touch of a huge page was seen to take
+                // 5 to 9 ms on a virtual machine.
+                let mut memory = vec![u8::MAX; bytes];
+                memory.clear();
+                Ok(Done::Room(gathered, memory))
             }
+            Kind::Gather(mut gathered, source) => gathered.add(&source).map(|()| {
+                let mut memory = source.bytes;
+                memory.clear();
+                Done::Gathered(gathered, memory)
+            }),
             Kind::Note(mut rewriter, bytes) => {
                 let mut batches = Batches(&bytes);
                 let full = batches.find(|(_, batch)| !rewriter.note(batch));
@@ -182,7 +207,10 @@ impl CleanTask {
                 rewriting.run();
                 Ok(Done::Rewritten(rewriting))
             }
-            Kind::Lay(gathered, shape, blanks) => gathered.lay(shape, blanks).map(Done::Laid),
+            Kind::Lay(gathered, shape, blanks, unused) => {
+                drop(unused);
+                gathered.lay(shape, blanks).map(Done::Laid)
+            }
         };
         CleanOutcome { outcome }
     }

@@ -14,8 +14,9 @@ use crate::log::commit::whole;
 use crate::log::work::Work;
 use crate::log::{Log, SeededBug};
 
-/// Bytes of one write.
-const WRITE_BYTES: usize = 1 << 20;
+/// Bytes of one write: a longer one holds the core for the time of its copy and submission, and
+/// makes the next flush of a producer's block wait for more.
+const WRITE_BYTES: usize = 256 << 10;
 const READ_BACK_ATTEMPTS: u32 = 5;
 
 impl<I: Io> Log<I> {
@@ -85,7 +86,6 @@ impl<I: Io> Log<I> {
             is_cold: true,
         };
         targets.writing = Some(Writing {
-            footer: laid.footer(),
             key: header.key(),
             laid,
             file,
@@ -102,7 +102,7 @@ impl<I: Io> Log<I> {
         let (covers, checkpoint) = (self.cleaner.run.as_ref()?.covers, self.checkpoint);
         let writing = self.targets()?.writing.as_ref()?;
         let (file, step) = (writing.file.file, writing.step);
-        let data_end = unit + writing.laid.blocks.len();
+        let data_end = writing.laid.data_end;
         let (offset, bytes, durable) = match step {
             Step::Header => (0, unit, true),
             Step::Check(_) => {
@@ -110,12 +110,12 @@ impl<I: Io> Log<I> {
                 let offset = 0;
                 return Some((Op::Read { file, offset, buf }, unit));
             }
-            Step::Blocks(at) => {
-                let bytes = WRITE_BYTES.min(writing.laid.blocks.len() - at);
-                (unit + at, bytes, false)
+            Step::Blocks { at, within } => {
+                let block = writing.laid.blocks.front()?;
+                (at + within, WRITE_BYTES.min(block.len() - within), false)
             }
             Step::Footer => {
-                let bytes = writing.footer.len().next_multiple_of(unit).max(unit);
+                let bytes = writing.laid.footer.len().next_multiple_of(unit).max(unit);
                 (data_end, bytes, false)
             }
             Step::Flush => return Some((Op::Flush { file }, 0)),
@@ -132,13 +132,14 @@ impl<I: Io> Log<I> {
                 writing.header.encode(&mut buf);
                 0..bytes
             }
-            Step::Blocks(at) => {
-                buf[..bytes].copy_from_slice(&writing.laid.blocks[at..at + bytes]);
+            Step::Blocks { within, .. } => {
+                let block = writing.laid.blocks.front()?;
+                buf[..bytes].copy_from_slice(&block[within..within + bytes]);
                 0..bytes
             }
             Step::Footer => {
-                let length = writing.footer.len();
-                buf[..length].copy_from_slice(&writing.footer);
+                let length = writing.laid.footer.len();
+                buf[..length].copy_from_slice(&writing.laid.footer);
                 buf[length..bytes].fill(0);
                 0..bytes
             }
@@ -147,8 +148,8 @@ impl<I: Io> Log<I> {
                 let trailer = Trailer {
                     segment: writing.laid.blank.segment,
                     footer_position: data_end as u64,
-                    footer_bytes: u32::try_from(writing.footer.len()).ok()?,
-                    footer_checksum: writing.key.checksum(&writing.footer),
+                    footer_bytes: u32::try_from(writing.laid.footer.len()).ok()?,
+                    footer_checksum: writing.laid.footer_checksum,
                     data_end: data_end as u64,
                     first_sequence: covers.0,
                     last_sequence: covers.1,
@@ -170,6 +171,7 @@ impl<I: Io> Log<I> {
 
     pub(super) fn target_written(&mut self, completion: Completion) {
         let skips_flush = self.has_bug(SeededBug::SwitchUnflushed);
+        let unit = self.unit;
         let Some(writing) = self.targets().and_then(|t| t.writing.as_mut()) else {
             return;
         };
@@ -194,12 +196,9 @@ impl<I: Io> Log<I> {
         }
         let next = match step {
             Step::Header => Some(Step::Check(0)),
-            Step::Check(_) => Some(Step::Blocks(0)),
-            Step::Blocks(at) if at + expected < writing.laid.blocks.len() => {
-                Some(Step::Blocks(at + expected))
-            }
-            Step::Blocks(_) => Some(Step::Footer),
             Step::Footer if skips_flush => Some(Step::Trailer),
+            Step::Check(_) => Some(writing.blocks_from(unit)),
+            Step::Blocks { at, within } => Some(writing.blocks_behind(at, within + expected)),
             Step::Footer => Some(Step::Flush),
             Step::Flush => Some(Step::Trailer),
             Step::Trailer => None,
@@ -223,7 +222,6 @@ impl<I: Io> Log<I> {
 
     /// A target is durable, to its trailer.
     fn target_done(&mut self) {
-        let unit = self.unit as u64;
         let Some(covers) = self.cleaner.run.as_ref().map(|run| run.covers) else {
             return;
         };
@@ -234,20 +232,16 @@ impl<I: Io> Log<I> {
             return;
         };
         let Writing {
-            laid,
-            footer,
-            file,
-            key,
-            ..
+            laid, file, key, ..
         } = writing;
         let target = Target {
             segment: laid.blank.segment,
-            data_end: unit + laid.blocks.len() as u64,
+            data_end: laid.data_end as u64,
             first_sequence: covers.0,
             last_sequence: covers.1,
-            footer_bytes: u32::try_from(footer.len()).expect("a footer is below its segment"),
-            footer_checksum: key.checksum(&footer),
-            ranges: laid.ranges(),
+            footer_bytes: u32::try_from(laid.footer.len()).expect("a footer is below its segment"),
+            footer_checksum: laid.footer_checksum,
+            ranges: laid.ranges,
         };
         targets.written.push(Written {
             target,

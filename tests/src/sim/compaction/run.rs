@@ -122,7 +122,7 @@ fn lives(
 ) -> Result<Compacted, Failure> {
     let mut random = Random::new(seed);
     let mut config = random_config(&mut random, settings.bug);
-    config.clean_bytes_per_second = [64 << 20, 1 << 30][random.below(2) as usize];
+    config.clean_bytes_per_second = [1 << 30, 8 << 30][random.below(2) as usize];
     config.clean_live_share = [0.5, 0.9][random.below(2) as usize];
     config.checkpoint_bytes = (128 << 10) + random.below(512 << 10);
     let disk = SimDisk::from_image(random.bits(), settings.faults.clone(), Image::new());
