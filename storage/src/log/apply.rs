@@ -228,7 +228,7 @@ impl<I: Io> Log<I> {
         }
         self.start_moved(meta.partition);
         if emptied {
-            self.release_dead_segments();
+            self.release_soon();
         }
     }
 
@@ -245,7 +245,17 @@ impl<I: Io> Log<I> {
             }
         }
         self.covered_dropped(meta.partition, state.counted, state.covered.rows);
-        self.release_dead_segments();
+        self.release_soon();
+    }
+
+    /// Lets go of dead segments once for all that a turn applies: the walk over them is long where
+    /// there are many, and so are partitions that move.
+    fn release_soon(&mut self) {
+        if self.segments.active.is_none() {
+            self.release_dead_segments(); // In replay there are no turns.
+        } else {
+            self.release_due = true;
+        }
     }
 
     /// Segments without live entries become free files, once a durable checkpoint covers the

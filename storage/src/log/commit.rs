@@ -249,6 +249,9 @@ impl<I: Io> Log<I> {
             let done = self.in_flight.pop_front().expect("it was just seen");
             self.settle(done, machine);
         }
+        if std::mem::take(&mut self.release_due) {
+            self.release_dead_segments();
+        }
         self.did(Part::Applied);
         if self.has_bug(SeededBug::AckOutOfOrder) {
             let durable = |block: &&InFlight| block.state == WriteState::Durable;

@@ -238,6 +238,8 @@ pub struct Log<I: Io> {
     last_retry: Duration,
     segments: segments::Segments,
     turn: part::Turn,
+    /// A segment may be dead since the last look.
+    release_due: bool,
 
     // Committed.
     anchor: Anchor,
@@ -298,6 +300,7 @@ impl<I: Io> Log<I> {
             last_retry: now,
             segments: segments::Segments::new(id, unit, &config),
             turn: part::Turn::default(),
+            release_due: false,
             anchor: Anchor {
                 sequence: Sequence::NONE,
                 segment: 0,

@@ -9,8 +9,8 @@ use super::runs::lookup::ANY_TIME;
 use super::segments::{Segment, Stage};
 use crate::io::Io;
 
-/// Rows of runs that one call goes over: some 300 µs.
-const ROWS_PER_CALL: usize = 256;
+/// Rows of runs that one call goes over: some 100 µs.
+const ROWS_PER_CALL: usize = 64;
 
 impl<I: Io> Log<I> {
     /// Where the partition should start by its retention, at or above the present start. Pass it

@@ -23,13 +23,18 @@ impl<I: Io> Log<I> {
             .open_group
             .first_block()
             .map_or(u64::MAX, |block| block.segment);
-        let full = self.segments.live.iter().filter(|(id, segment)| {
-            segment.stage == Stage::Open
-                && Some(**id) != self.segments.active
+        let from = self.segments.unsealed_from;
+        let live = self.segments.live.range(from..);
+        let open = live.filter(|(_, segment)| segment.stage == Stage::Open);
+        let full = open.clone().filter(|(id, segment)| {
+            Some(**id) != self.segments.active
                 && segment.last_sequence <= self.durable
                 && **id < group_from
         });
         let full: Vec<u64> = full.map(|(id, _)| *id).collect();
+        let first = open.map(|(id, _)| *id).next();
+        // Those made later have larger numbers.
+        self.segments.unsealed_from = first.unwrap_or(from);
         for id in full {
             self.seal(id);
         }
@@ -109,6 +114,7 @@ impl<I: Io> Log<I> {
             // Without a trailer the segment's blocks are read instead: nothing is lost.
             if let Some(segment) = self.segments.live.get_mut(&id) {
                 segment.stage = Stage::Open;
+                self.segments.unsealed_from = self.segments.unsealed_from.min(id);
             }
             return;
         };

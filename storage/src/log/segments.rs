@@ -139,6 +139,8 @@ enum Making {
 pub(super) struct Segments {
     pub live: BTreeMap<u64, Segment>,
     pub active: Option<u64>,
+    /// No segment before this one waits to be sealed.
+    pub unsealed_from: u64,
     next: Option<Opening>,
     pub free: VecDeque<FreeFile>,
     /// Files shorter than a segment: cut at their seal, or left half-made by a crash.
@@ -169,6 +171,7 @@ impl Segments {
         Segments {
             live: BTreeMap::new(),
             active: None,
+            unsealed_from: 0,
             next: None,
             free: VecDeque::new(),
             short: VecDeque::new(),

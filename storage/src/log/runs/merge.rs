@@ -14,8 +14,8 @@ use crate::log::Log;
 /// Units read at once from each input.
 const READ_UNITS: u32 = 16;
 
-/// Rows looked at in one step: some 200 µs.
-const STEP_ROWS: usize = 1_000;
+/// Rows looked at in one step: some 150 µs.
+const STEP_ROWS: usize = 400;
 
 /// A run with fewer rows than this is not worth a merge of its own.
 const SMALL_ROWS: u64 = 256;

@@ -17,8 +17,8 @@ use crate::log::{Log, commit};
 /// Bytes written at once.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// Partitions handed over in one step: some 200 µs.
-const PARTITIONS_PER_STEP: usize = 1_000;
+/// What is handed over in one step: partitions, each in every segment of the run. Some 200 µs.
+const UNITS_PER_STEP: usize = 1_500;
 
 /// How long after a failure a job is tried again.
 pub(in crate::log) const RETRY: Duration = Duration::from_secs(1);
@@ -275,7 +275,8 @@ impl<I: Io> Log<I> {
             return true;
         };
         if !repair {
-            let end = (job.switched + PARTITIONS_PER_STEP).min(job.per_partition.len());
+            let partitions = UNITS_PER_STEP / (1 + ids.len());
+            let end = (job.switched + partitions.max(1)).min(job.per_partition.len());
             for (partition, counts) in &job.per_partition[job.switched..end] {
                 if let Some(state) = self.partitions.get_mut(partition) {
                     state.covered.rows += counts.rows;
