@@ -299,6 +299,16 @@ impl PartitionState {
     }
 }
 
+/// The row that holds `offset`, in rows sorted by offset.
+pub(super) fn find<T>(
+    rows: &[T],
+    offset: Offset,
+    row: impl Fn(&T) -> &BlockRef,
+) -> Option<BlockRef> {
+    let at = rows.partition_point(|item| row(item).end <= offset);
+    rows.get(at).map(|item| *row(item))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,8 @@
 //! | `segments` | segment files and their pool |
 //! | `index`, `cache`, `read`, `wanted`, `cold`, `under_way`, `piece`, `rescan` | finding and reading |
 //! | `runs` | the index of older segments, on disk |
+//! | `arrived` | what came back from disk for readers |
+//! | `seek` | offsets by time |
 //! | `scrub` | looking for damage before readers do |
 //! | `apply` | what a durable block changes |
 //! | `seal` | footers, trailers, closing |
@@ -28,6 +30,7 @@
 mod adopt;
 mod append;
 mod apply;
+mod arrived;
 mod block;
 mod builder;
 mod cache;
@@ -60,6 +63,7 @@ mod scrub;
 mod scrub_state;
 mod seal;
 mod seeded_bug;
+mod seek;
 mod segment_rows;
 mod segments;
 mod stats;

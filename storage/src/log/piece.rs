@@ -16,6 +16,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::Log;
+use super::arrived::Placed;
 use super::block::Block;
 use super::under_way::most_piece_bytes;
 use super::wanted::{PieceRead, Progress, Proven, Wanted};
@@ -95,11 +96,11 @@ impl<I: Io> Log<I> {
                     is_cold: true,
                     by_partition: OnceCell::new(),
                 };
-                let is_indexed = self.is_indexed(&piece);
-                if is_indexed {
+                let placed = self.placed(&piece);
+                if placed == Placed::Here {
                     self.cache.keep_piece(wanted.partition, Rc::new(piece));
                 }
-                is_indexed
+                placed != Placed::Elsewhere
             }
             _ => false,
         };

@@ -141,6 +141,8 @@ pub struct Stats {
     pub cleaning: bool,
     /// Damaged ranges known.
     pub damaged_ranges: u64,
+    /// Blocks that a reader came to and that were not what the index says.
+    pub unreadable_blocks: u64,
     /// Index runs in force.
     pub index_runs: usize,
     /// Index runs made, merged ones included.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::arrived;
 use super::block::Block;
-use super::read;
 use crate::buffer::Buf;
 use crate::format::block::{self, BlockFault};
 use crate::format::block_header::BlockHeader;
@@ -157,7 +157,7 @@ impl<'a> Walk<'a> {
             Err(fault) => return Ok(Err(fault.into())),
         };
         let bytes = self.bytes_at(io, position, u64::from(header.block_bytes))?;
-        let decoded = read::decode(&bytes, self.segment, position, self.key, self.unit);
+        let decoded = arrived::decode(&bytes, self.segment, position, self.key, self.unit);
         Ok(decoded.map(|(block, damaged)| (block, header, damaged)))
     }
 

@@ -344,6 +344,12 @@ impl Run<'_> {
             }
         }
         self.cleaning.end(&log);
+        let unreadable = log.stats().unreadable_blocks;
+        if unreadable > 0 && !self.disk.injected().iter().any(|one| one.what.corrupts()) {
+            return Err(format!(
+                "{unreadable} blocks are called damaged on a disk that corrupts nothing"
+            ));
+        }
         self.outcome.scrubbed_bytes += log.stats().scrubbed_bytes;
         self.outcome.scrub_damage += log.stats().scrub_damage;
         if self.work.random.once_in(4) && log.failure().is_none() {

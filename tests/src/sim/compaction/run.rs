@@ -195,6 +195,12 @@ impl Run<'_> {
             self.step(&mut log, &mut counter)?;
         }
         let stats = log.stats();
+        if stats.unreadable_blocks > 0 {
+            let unreadable = stats.unreadable_blocks;
+            return Err(format!(
+                "{unreadable} blocks are called damaged on a disk that corrupts nothing"
+            ));
+        }
         self.done.passes += stats.compaction_passes;
         self.done.compacted_batches += stats.compacted_batches;
         self.done.switches += stats.clean_runs;
