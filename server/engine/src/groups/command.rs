@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::error::GroupError;
+use crate::limits::MEMBERS_PER_GROUP;
 
 /// The time of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,18 @@ pub struct GroupSettings {
     pub initial_delay_ms: u32,
     /// Members of a group.
     pub max_members: usize,
+}
+
+impl Default for GroupSettings {
+    /// Kafka's, but for the members of a group, which it does not bound.
+    fn default() -> GroupSettings {
+        GroupSettings {
+            min_session_timeout_ms: 6_000,
+            max_session_timeout_ms: 1_800_000,
+            initial_delay_ms: 3_000,
+            max_members: MEMBERS_PER_GROUP,
+        }
+    }
 }
 
 /// Stands for an answer that comes later, by [`super::Groups::take_answers`].
@@ -156,7 +169,7 @@ pub enum GroupAnswer {
 }
 
 /// What members of a node's groups wait for, and what is to be logged; both in their order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Outbox {
     pub answers: Vec<(Ticket, GroupAnswer)>,
     pub records: std::collections::VecDeque<Vec<u8>>,

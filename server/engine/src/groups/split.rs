@@ -8,7 +8,7 @@ use super::table::Table;
 impl Groups {
     /// Shares out committed state to `count` others, each group to the one at its place.
     #[must_use]
-    pub fn split(from: &[Groups], count: usize, settings: GroupSettings) -> Vec<Groups> {
+    pub fn split(from: &[Groups], count: usize) -> Vec<Groups> {
         let mut tables = vec![Table::default(); count];
         for groups in from {
             for (number, row) in groups.table.groups_behind(None) {
@@ -16,6 +16,8 @@ impl Groups {
             }
         }
         let tables = tables.into_iter();
-        tables.map(|table| Groups::of(table, settings)).collect()
+        tables
+            .map(|table| Groups::of(table, GroupSettings::default()))
+            .collect()
     }
 }

@@ -24,7 +24,7 @@ use crate::limits::{GROUP_BYTES_PER_LOG, GROUPS_PER_LOG, GROUPS_PER_TIMER_STEP, 
 use crate::little_endian::DecodeError;
 
 /// The groups of a log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Groups {
     pub(super) table: Table,
     pub(super) live: BTreeMap<Arc<str>, Group>,

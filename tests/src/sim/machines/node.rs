@@ -3,6 +3,7 @@
 //!
 //! Invariant: a reservation is followed by an entry in the log, or given back.
 
+use ringlog_engine::groups::{GroupSettings, Groups};
 use ringlog_engine::machine::{METADATA, PRODUCER_IDS};
 use ringlog_engine::partitions::{Partitions, Prepared, ProduceError, ProducerIds};
 use ringlog_engine::topics::{MetadataRecord, TopicCommand, TopicError, Topics};
@@ -26,6 +27,7 @@ pub struct Machines {
     pub topics: Topics,
     pub partitions: Partitions,
     pub producer_ids: ProducerIds,
+    pub groups: Groups,
     pub effects: Effects,
     /// Entries that came, over all lives: how much of what was written is in the log.
     pub entries: u64,
@@ -38,6 +40,7 @@ impl Machines {
             topics: Topics::new(vec![LOG]),
             partitions: Partitions::new(),
             producer_ids: ProducerIds::new(LOG),
+            groups: Groups::new(GroupSettings::default()),
             effects: Effects::default(),
             entries: 0,
             mistake,
@@ -51,6 +54,7 @@ impl Machines {
             log_id: LOG,
             partitions: &mut self.partitions,
             producer_ids: &mut self.producer_ids,
+            groups: &mut self.groups,
             effects: &mut self.effects,
         }
     }
@@ -94,6 +98,7 @@ impl Machine for Machines {
         let mut topics = self.topics.clone();
         let mut partitions = self.partitions.clone();
         let mut producer_ids = self.producer_ids.clone();
+        let mut groups = self.groups.clone();
         match self.mistake {
             Some(Mistake::ForgetProducers) => partitions = self.without_producers(),
             Some(Mistake::ForgetTopics) => topics = Topics::new(vec![LOG]),
@@ -106,6 +111,7 @@ impl Machine for Machines {
             log_id: LOG,
             partitions: &mut partitions,
             producer_ids: &mut producer_ids,
+            groups: &mut groups,
             effects: &mut Effects::default(),
         };
         let entries = self.entries.to_le_bytes();

@@ -151,7 +151,7 @@ fn groups_move_to_the_log_at_their_place_with_all_they_have() {
         rig.flush();
         old.push(rig.groups);
     }
-    let split = Groups::split(&old, 2, SETTINGS);
+    let split = Groups::split(&old, 2);
     for name in &names {
         for (place, groups) in split.iter().enumerate() {
             let found = groups.offset(name, partition(1)).is_some();
