@@ -6,4 +6,5 @@ mod client;
 mod decoding;
 mod delete_records;
 mod durability;
+mod groups;
 mod records;

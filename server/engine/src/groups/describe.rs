@@ -1,12 +1,15 @@
 //! What there is to say about groups, for operators.
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
+
+use ringlog_types::PartitionId;
 
 use super::error::GroupError;
 use super::group::{Group, Phase};
 use super::record::GroupRecord;
 use super::state::Groups;
-use ringlog_types::PartitionId;
 
 /// What a group is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,24 +88,33 @@ fn state_of(group: &Group) -> GroupState {
 }
 
 impl Groups {
-    /// All groups: those with members by id, then those without.
-    pub fn list(&self) -> impl Iterator<Item = ListedGroup> {
-        let live = self.live.values().map(|group| ListedGroup {
-            id: Arc::clone(&group.id),
-            protocol_type: Arc::clone(&group.protocol_type),
-            state: state_of(group),
-        });
-        let rows = self.table.groups_behind(None).map(|(_, row)| row);
-        let rows = rows.filter(|row| !self.live.contains_key(&row.id));
-        let at_rest = rows.map(|row| ListedGroup {
-            id: Arc::clone(&row.id),
-            protocol_type: row
-                .stored
-                .as_ref()
-                .map_or_else(Arc::default, |stored| Arc::clone(&stored.protocol_type)),
-            state: GroupState::Empty,
-        });
-        live.chain(at_rest)
+    /// So many groups at most, by id, behind one.
+    #[must_use]
+    pub fn list(&self, behind: Option<&str>, count: usize) -> Vec<ListedGroup> {
+        let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
+        let live = self.live.range::<str, _>((from, Bound::Unbounded));
+        let live = live.map(|(id, _)| id).take(count);
+        let known = self.table.ids_behind(behind).take(count);
+        let ids: BTreeSet<&Arc<str>> = live.chain(known).collect();
+        ids.into_iter()
+            .take(count)
+            .map(|id| self.listed(id))
+            .collect()
+    }
+
+    fn listed(&self, id: &Arc<str>) -> ListedGroup {
+        let live = self.live.get(id);
+        let stored = self.table.stored(id);
+        let protocol_type = match (live, stored) {
+            (Some(group), _) => Arc::clone(&group.protocol_type),
+            (None, Some(stored)) => Arc::clone(&stored.protocol_type),
+            (None, None) => Arc::default(),
+        };
+        ListedGroup {
+            id: Arc::clone(id),
+            protocol_type,
+            state: live.map_or(GroupState::Empty, state_of),
+        }
     }
 
     /// A group with its members, if it is there.

@@ -203,15 +203,18 @@ impl Groups {
         self.table.offset(self.table.find(group)?, partition)
     }
 
-    /// All offsets that a group committed, by partition.
+    /// Offsets that a group committed, by partition, behind one.
     pub fn offsets<'a>(
         &'a self,
         group: &str,
+        behind: Option<PartitionId>,
     ) -> impl Iterator<Item = (PartitionId, &'a CommittedOffset)> + use<'a> {
         let number = self.table.find(group);
-        number
-            .into_iter()
-            .flat_map(|number| self.table.offsets_of(number))
+        let rows = number.map(|number| {
+            let behind = behind.map(|partition| (number, partition));
+            self.table.offsets_in(number, behind)
+        });
+        rows.into_iter().flatten()
     }
 
     /// Whether there is such a group.

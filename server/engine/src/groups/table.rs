@@ -148,6 +148,14 @@ impl Table {
         self.offsets_of(number).next().is_some()
     }
 
+    /// Ids of groups behind one, by id.
+    pub fn ids_behind(&self, behind: Option<&str>) -> impl Iterator<Item = &Arc<str>> {
+        let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
+        self.numbers
+            .range::<str, _>((from, Bound::Unbounded))
+            .map(|(id, _)| id)
+    }
+
     /// A group's offsets, by partition.
     pub fn offsets_of(
         &self,
@@ -156,6 +164,20 @@ impl Table {
         let all = (number, PartitionId(0))..=(number, PartitionId(u64::MAX));
         self.offsets
             .range(all)
+            .map(|((_, at), offset)| (*at, offset))
+    }
+
+    /// Those behind one.
+    pub fn offsets_in(
+        &self,
+        number: GroupNumber,
+        behind: Option<OffsetKey>,
+    ) -> impl Iterator<Item = (PartitionId, &CommittedOffset)> {
+        let from = (number, PartitionId(0));
+        let from = behind.map_or(Bound::Included(from), Bound::Excluded);
+        let to = Bound::Included((number, PartitionId(u64::MAX)));
+        self.offsets
+            .range((from, to))
             .map(|((_, at), offset)| (*at, offset))
     }
 

@@ -13,6 +13,9 @@ fn a_group_of_two_comes_to_a_generation_and_is_told_its_parts_when_they_are_dura
     let described = rig.groups.describe("g").unwrap();
     assert_eq!(described.state, GroupState::Stable);
     assert_eq!(described.members.len(), 2);
+    let listed = rig.groups.list(None, 10);
+    assert_eq!((listed.len(), &*listed[0].id), (1, "g"));
+    assert!(rig.groups.list(Some("g"), 10).is_empty());
     assert_eq!(&*described.members[1].assignment, b"two");
 }
 

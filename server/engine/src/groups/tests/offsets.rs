@@ -80,6 +80,10 @@ fn a_commit_that_is_on_its_way_is_not_lost_by_what_was_decided_without_it() {
     rig.commit("", -1, 6).unwrap();
     sweep(&mut rig, true);
     assert_eq!(offset(&rig.groups), Some(6));
+    let all: Vec<_> = rig.groups.offsets("g", None).collect();
+    assert_eq!((all.len(), all[0].0), (1, partition(0)));
+    assert_eq!(rig.groups.offsets("g", Some(partition(0))).count(), 0);
+    assert_eq!(rig.groups.offsets("h", None).count(), 0);
 }
 
 #[test]
