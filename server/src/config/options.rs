@@ -263,6 +263,14 @@ pub const OPTIONS: &[OptionRow] = &[
         "How long committed offsets are kept while their consumer group has no members, minutes",
     ),
     row(
+        "offsets_retention_check_ms",
+        "offsets-retention-check-ms",
+        Kind::Number,
+        Some("600000"),
+        "How often committed offsets and consumer groups that nobody needs are looked for, \
+         milliseconds",
+    ),
+    row(
         "offset_metadata_max_bytes",
         "offset-metadata-max-bytes",
         Kind::Bytes,

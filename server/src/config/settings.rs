@@ -82,6 +82,8 @@ pub struct Settings {
     pub groups: GroupSettings,
     /// Offsets of a group without members are kept for this long.
     pub offsets_retention: Duration,
+    /// How often offsets and groups that nobody needs are looked for.
+    pub offsets_retention_check: Duration,
     /// Longest text that a client may commit with an offset.
     pub offset_metadata_bytes: usize,
     /// How long a stop waits for requests in progress.
@@ -142,6 +144,7 @@ impl Settings {
             offsets_retention: Duration::from_secs(
                 60 * required(layers, "offsets_retention_minutes", 1, MAX_MS / 60_000)?,
             ),
+            offsets_retention_check: ms("offsets_retention_check_ms")?,
             offset_metadata_bytes: count("offset_metadata_max_bytes", 0, 1 << 15)?,
             drain_timeout: ms("drain_timeout_ms")?,
             spin: Duration::from_micros(required(layers, "spin_us", 0, 1_000_000)?),

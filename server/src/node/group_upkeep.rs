@@ -8,15 +8,25 @@ use ringlog_types::PartitionId;
 
 use super::core::{Core, CoreHandle};
 
-/// Keeps the groups' timers for as long as the core runs.
+/// Keeps the groups' timers and forgets what nobody needs, for as long as the core runs.
 pub async fn run(core: CoreHandle) {
-    loop {
-        core.group_timers().await;
-    }
+    let timers = async {
+        loop {
+            core.group_timers().await;
+        }
+    };
+    let sweeps = async {
+        loop {
+            tokio::time::sleep(core.settings().offsets_retention_check).await;
+            sweep(&core).await;
+        }
+    };
+    // Neither ends.
+    tokio::join!(timers, sweeps);
 }
 
 /// Forgets what nobody needs any more. What cannot be logged now is found the next time.
-pub async fn sweep(core: &CoreHandle) {
+async fn sweep(core: &CoreHandle) {
     let retention = core.settings().offsets_retention.as_millis();
     let retention_ms = i64::try_from(retention).unwrap_or(i64::MAX);
     let mut sweep = Sweep::default();

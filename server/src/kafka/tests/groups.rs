@@ -17,12 +17,12 @@ use kafka_protocol::messages::offset_fetch_request::{
 };
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    ApiKey, DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest,
-    DescribeGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse, GroupId,
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
-    OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
+    ApiKey, DeleteGroupsRequest, DeleteGroupsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    DescribeGroupsRequest, DescribeGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse,
+    GroupId, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
+    LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse,
+    OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse,
+    OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -32,6 +32,7 @@ const AT_ONCE: &[&str] = &["--group-initial-rebalance-delay-ms", "0"];
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const OFFSET_METADATA_TOO_LARGE: i16 = 12;
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const NOT_COORDINATOR: i16 = 16;
 const ILLEGAL_GENERATION: i16 = 22;
 const INCONSISTENT_GROUP_PROTOCOL: i16 = 23;
@@ -407,6 +408,45 @@ fn what_is_asked_wrongly_is_refused_as_kafka_does() {
             let expected = if key_type == 0 { 0 } else { INVALID_REQUEST };
             assert_eq!(code, expected, "version {version}");
         }
+    });
+}
+
+#[test]
+fn a_join_that_waits_is_answered_when_the_node_stops() {
+    let waiting = std::sync::Mutex::new(None);
+    with_node(&["--group-initial-rebalance-delay-ms", "60000"], |cores| {
+        let mut member = Member::of(cores, "g");
+        member.ask_to_join(3);
+        // Read by the node before it stops.
+        let mut other = Member::of(cores, "g");
+        while other.state(5).1 != "PreparingRebalance" {}
+        *waiting.lock().unwrap() = Some(std::thread::spawn(move || member.joined(3)));
+    });
+    let waiting = waiting.into_inner().unwrap().unwrap();
+    assert_eq!(
+        waiting.join().unwrap().error_code,
+        COORDINATOR_NOT_AVAILABLE
+    );
+}
+
+#[test]
+fn offsets_of_a_deleted_topic_are_not_those_of_the_next_of_its_name() {
+    let sweeping = ["--offsets-retention-check-ms", "20"];
+    with_node(&[AT_ONCE, &sweeping[..]].concat(), |cores| {
+        let mut any = Client::connect(cores[0]);
+        any.create("t", &[]);
+        let mut member = Member::of(cores, "g");
+        assert_eq!(member.commit(8, "t", 5, ""), 0);
+        // Looked at and kept.
+        std::thread::sleep(std::time::Duration::from_millis(60));
+        assert_eq!(member.committed(8, "t").0, 5);
+        let request = DeleteTopicsRequest::default().with_topic_names(vec![topic_name("t")]);
+        let response: DeleteTopicsResponse = any.call(ApiKey::DeleteTopics, 5, &request);
+        assert_eq!(response.responses[0].error_code, 0);
+        any.create("t", &[]);
+        assert_eq!(member.committed(8, "t").0, -1);
+        // Nothing of the group is left when its offsets are forgotten.
+        while member.state(5).1 != "Dead" {}
     });
 }
 
