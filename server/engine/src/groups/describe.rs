@@ -37,6 +37,17 @@ impl GroupState {
     }
 }
 
+/// How much there is of what is bounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupCounts {
+    /// Groups with members, or on their way from or to that.
+    pub live: usize,
+    /// Bytes that their members brought.
+    pub bytes: usize,
+    /// Offsets committed.
+    pub offsets: usize,
+}
+
 /// A group in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedGroup {
@@ -88,6 +99,16 @@ fn state_of(group: &Group) -> GroupState {
 }
 
 impl Groups {
+    /// How much there is of what is bounded.
+    #[must_use]
+    pub fn counts(&self) -> GroupCounts {
+        GroupCounts {
+            live: self.live.len(),
+            bytes: self.bytes(),
+            offsets: self.table.offset_count(),
+        }
+    }
+
     /// So many groups at most, by id, behind one.
     #[must_use]
     pub fn list(&self, behind: Option<&str>, count: usize) -> Vec<ListedGroup> {

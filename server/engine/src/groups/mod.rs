@@ -42,7 +42,7 @@ pub use command::{
     Sync, Synced, Ticket,
 };
 pub use coordinator::coordinator;
-pub use describe::{DescribedGroup, DescribedMember, GroupState, ListedGroup};
+pub use describe::{DescribedGroup, DescribedMember, GroupCounts, GroupState, ListedGroup};
 pub use error::GroupError;
 pub use offset::CommittedOffset;
 pub use record::GroupRecord;

@@ -58,6 +58,11 @@ impl Groups {
         }
     }
 
+    /// Bytes that members of all groups brought.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// After a restart, before anything is asked: the members that the log knows go on, and have a
     /// session timeout from now to be heard.
     pub fn resume(&mut self, now: Now) {

@@ -185,7 +185,8 @@ proptest! {
         }
         let left = rig.groups.describe("g");
         prop_assert!(left.is_none_or(|group| group.state == GroupState::Empty));
-        prop_assert!(rig.groups.live.is_empty());
+        let counts = rig.groups.counts();
+        prop_assert_eq!((counts.live, counts.bytes), (0, 0));
         prop_assert_eq!(rig.groups.next_deadline_ms(), None);
     }
 }
