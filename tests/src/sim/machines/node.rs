@@ -3,8 +3,8 @@
 //!
 //! Invariant: a reservation is followed by an entry in the log, or given back.
 
-use ringlog_engine::groups::{GroupSettings, Groups};
-use ringlog_engine::machine::{METADATA, PRODUCER_IDS};
+use ringlog_engine::groups::{GroupError, GroupRecord, GroupSettings, Groups};
+use ringlog_engine::machine::{GROUPS, METADATA, PRODUCER_IDS};
 use ringlog_engine::partitions::{Partitions, Prepared, ProduceError, ProducerIds};
 use ringlog_engine::topics::{MetadataRecord, TopicCommand, TopicError, Topics};
 use ringlog_machines::{CoreMachine, Effects};
@@ -103,6 +103,7 @@ impl Machine for Machines {
             Some(Mistake::ForgetProducers) => partitions = self.without_producers(),
             Some(Mistake::ForgetTopics) => topics = Topics::new(vec![LOG]),
             Some(Mistake::ForgetProducerIds) => producer_ids = ProducerIds::new(LOG),
+            Some(Mistake::ForgetGroups) => groups = Groups::new(GroupSettings::default()),
             _ => {}
         }
         let core = CoreMachine {
@@ -119,10 +120,10 @@ impl Machine for Machines {
     }
 
     fn begin_checkpoint(&mut self, out: &mut Pieces) -> Taken {
-        use Mistake::{ForgetProducerIds, ForgetProducers, ForgetTopics};
+        use Mistake::{ForgetGroups, ForgetProducerIds, ForgetProducers, ForgetTopics};
         let forgets = matches!(
             self.mistake,
-            Some(ForgetProducers | ForgetTopics | ForgetProducerIds)
+            Some(ForgetProducers | ForgetTopics | ForgetProducerIds | ForgetGroups)
         );
         if forgets {
             out.add(|out| out.extend(self.checkpoint()));
@@ -291,6 +292,15 @@ impl<I: Io> Node<I> {
             self.ids_unlogged = None;
         }
         Ok((grant.id, self.ids_logged, logs))
+    }
+
+    /// Something about a group, as its machine decides it.
+    pub fn decide_group(
+        &mut self,
+        decide: impl FnOnce(&mut Groups) -> Result<GroupRecord, GroupError>,
+    ) -> Result<Result<Sequence, AppendError>, GroupError> {
+        let record = decide(&mut self.machines.groups)?.encode();
+        Ok(self.append(PartitionId::NONE, EntryKind::Machine, GROUPS, 0, &record))
     }
 
     /// Logs the end of partitions without a topic. Returns those that were taken.
