@@ -172,7 +172,7 @@ impl Groups {
         match self.live.get_mut(group) {
             Some(live) => live.check_commit(who, generation, now.steady_ms)?,
             None if generation < 0 => {}
-            None if self.table.stored(group).is_some() => return Err(GroupError::UnknownMember),
+            None if self.table.find(group).is_some() => return Err(GroupError::UnknownMember),
             None => return Err(GroupError::IllegalGeneration),
         }
         let groups = self.table.len() + usize::from(self.table.find(group).is_none());

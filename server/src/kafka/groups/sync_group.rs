@@ -40,6 +40,10 @@ pub async fn handle(
     if let Err(code) = here::check(core, &request.group_id) {
         return refused(code);
     }
+    let says_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+    if version >= PROTOCOL_SINCE && !says_protocol {
+        return refused(ResponseError::InconsistentGroupProtocol);
+    }
     let said = |text: &Option<StrBytes>| text.as_ref().map(|text| Arc::from(&**text));
     let parts = request.assignments.iter();
     let sync = Sync {

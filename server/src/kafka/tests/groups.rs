@@ -143,6 +143,12 @@ impl Member {
             .with_generation_id(self.generation)
             .with_member_id(self.id.clone())
             .with_assignments(parts.collect());
+        let request = match version {
+            5.. => request
+                .with_protocol_type(Some(text("consumer")))
+                .with_protocol_name(Some(text("range"))),
+            _ => request,
+        };
         self.client.call(ApiKey::SyncGroup, version, &request)
     }
 
@@ -378,6 +384,13 @@ fn what_is_asked_wrongly_is_refused_as_kafka_does() {
         assert_eq!(none, INCONSISTENT_GROUP_PROTOCOL);
         let stranger = ask(&|request| request.with_member_id(text("stranger")));
         assert_eq!(stranger, UNKNOWN_MEMBER_ID);
+        // A member that does not say which protocol it knows, and of a group that is not there.
+        for (version, code) in [(4, UNKNOWN_MEMBER_ID), (5, INCONSISTENT_GROUP_PROTOCOL)] {
+            let request = SyncGroupRequest::default().with_group_id(group_id("g"));
+            let response: SyncGroupResponse =
+                member.client.call(ApiKey::SyncGroup, version, &request);
+            assert_eq!(response.error_code, code);
+        }
         // Of an id that no client should have, on the core it belongs to.
         let mut nameless = Member::of(cores, "");
         assert_eq!(nameless.join(9).error_code, INVALID_GROUP_ID);

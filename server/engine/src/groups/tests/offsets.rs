@@ -32,7 +32,10 @@ fn an_offset_is_there_when_it_is_durable_and_after_every_restart() {
     rig.commit("", -1, 6).unwrap();
     rig.restart();
     assert_eq!(offset(&rig.groups), Some(5));
+    // There is such a group, and it has no members.
     let told = rig.commit("a", 1, 7);
+    assert_eq!(told, Err(GroupError::UnknownMember));
+    let told = Rig::new().commit("a", 1, 7);
     assert_eq!(told, Err(GroupError::IllegalGeneration));
 }
 
