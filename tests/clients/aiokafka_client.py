@@ -1,4 +1,4 @@
-"""Produce and consume with aiokafka: partitions assigned by hand, no groups."""
+"""Produce and consume with aiokafka: partitions assigned by hand, or by a group."""
 
 import asyncio
 import sys
@@ -133,6 +133,61 @@ def offsets(bootstrap):
             check(topic in await reader.topics(), "listed among the topics")
         finally:
             await reader.stop()
+
+    asyncio.run(run())
+
+
+@feature
+def groups(bootstrap):
+    async def run():
+        topic = await create_topic(bootstrap, "aiokafka-groups", partitions=2)
+        group = topic_name("aiokafka")
+        records = [{"partition": n % 2, "value": str(n).encode()} for n in range(20)]
+        await produce(bootstrap, topic, records)
+
+        async def member():
+            client = AIOKafkaConsumer(
+                topic,
+                bootstrap_servers=bootstrap,
+                group_id=group,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                session_timeout_ms=6000,
+                heartbeat_interval_ms=500,
+            )
+            await client.start()
+            return client
+
+        async def read(client, count):
+            found = []
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            while len(found) < count:
+                if time.monotonic() > deadline:
+                    raise Failed(f"{count} records were not read within {DEADLINE_SECONDS} s")
+                for records in (await client.getmany(timeout_ms=200)).values():
+                    found.extend(int(record.value) for record in records)
+            return sorted(found)
+
+        first = await member()
+        check_equal(await read(first, 20), list(range(20)), "a member reads all")
+        await first.commit()
+        second = await member()
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not (len(first.assignment()) == len(second.assignment()) == 1):
+            await asyncio.sleep(0.1)
+            if time.monotonic() > deadline:
+                raise Failed("two members do not share two partitions")
+        check(first.assignment() != second.assignment(), "two members share")
+        await first.stop()
+        where = [TopicPartition(topic, number) for number in range(2)]
+        committed = [await second.committed(at) for at in where]
+        check_equal(committed, [10, 10], "what was committed")
+        while len(second.assignment()) < 2:
+            await asyncio.sleep(0.1)
+            if time.monotonic() > deadline:
+                raise Failed("the member that is left does not take over")
+        check_equal(set(second.assignment()), set(where), "the one that is left has both")
+        await second.stop()
 
     asyncio.run(run())
 

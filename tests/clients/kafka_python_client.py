@@ -1,4 +1,4 @@
-"""Produce and consume with kafka-python: partitions assigned by hand, no groups."""
+"""Produce and consume with kafka-python: partitions assigned by hand, or by a group."""
 
 import sys
 import time
@@ -123,6 +123,59 @@ def offsets(bootstrap):
     check(topic in reader.topics(), "listed among the topics")
     check_equal(reader.partitions_for_topic(topic), {0}, "and its partitions")
     reader.close()
+
+
+@feature
+def groups(bootstrap):
+    topic = create_topic(bootstrap, "kafka-python-groups", partitions=2)
+    group = topic_name("kafka-python")
+    client = KafkaProducer(bootstrap_servers=bootstrap, acks="all")
+    for n in range(20):
+        client.send(topic, partition=n % 2, value=str(n).encode())
+    client.flush(timeout=DEADLINE_SECONDS)
+    client.close()
+
+    def member():
+        return KafkaConsumer(
+            topic,
+            bootstrap_servers=bootstrap,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=6000,
+            heartbeat_interval_ms=500,
+        )
+
+    def read(member, count):
+        found = []
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while len(found) < count:
+            if time.monotonic() > deadline:
+                raise Failed(f"{count} records were not read within {DEADLINE_SECONDS} s")
+            for records in member.poll(timeout_ms=200).values():
+                found.extend(int(record.value) for record in records)
+        return sorted(found)
+
+    first = member()
+    check_equal(read(first, 20), list(range(20)), "a member reads all")
+    first.commit()
+    second = member()
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not (len(first.assignment()) == len(second.assignment()) == 1):
+        first.poll(timeout_ms=100)
+        second.poll(timeout_ms=100)
+        if time.monotonic() > deadline:
+            raise Failed("two members do not share two partitions")
+    check(first.assignment() != second.assignment(), "two members share")
+    first.close()
+    where = [TopicPartition(topic, number) for number in range(2)]
+    check_equal([second.committed(at) for at in where], [10, 10], "what was committed")
+    while len(second.assignment()) < 2:
+        second.poll(timeout_ms=100)
+        if time.monotonic() > deadline:
+            raise Failed("the member that is left does not take over")
+    check_equal(set(second.assignment()), set(where), "the one that is left has both")
+    second.close()
 
 
 if __name__ == "__main__":

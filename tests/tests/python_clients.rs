@@ -68,6 +68,26 @@ features! {
 }
 
 features! {
+    groups, "confluent_groups.py":
+    three_members_and_one_is_killed
+    a_group_resumes_where_it_committed
+    cooperative_members_keep_what_they_have
+    a_static_member_returns_without_a_rebalance
+    operators_see_and_delete_groups
+}
+
+#[test]
+fn a_group_resumes_where_it_committed_before_the_node_was_killed() -> Result<()> {
+    let script = "confluent_kept_groups.py";
+    let mut node = Node::start(2)?;
+    foreign::python_feature(script, &node.bootstrap(), "before_a_kill")?;
+    node.kill9()?;
+    node.restart()?;
+    foreign::python_feature(script, &node.bootstrap(), "after_a_kill")?;
+    node.check_running()
+}
+
+features! {
     admin, "confluent_admin.py":
     create_and_delete
     refused_topics
@@ -89,6 +109,7 @@ features! {
     codecs
     idempotence
     offsets
+    groups
 }
 
 features! {
@@ -97,4 +118,5 @@ features! {
     codecs
     idempotence
     offsets
+    groups
 }

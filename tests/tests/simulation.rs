@@ -271,13 +271,16 @@ fn machines(range: std::ops::Range<u64>, faults: Faults) -> Lived {
     total
 }
 
-/// Topics, idempotent producers, trims and producer ids come back as they were acknowledged, and of
+/// Topics, idempotent producers, trims, producer ids and committed offsets come back as they were acknowledged, and of
 /// weaker topics nothing is lost but what their level says.
 #[test]
 fn the_machines_of_a_node_come_back_after_kills_and_power_cuts_as_they_were_acknowledged() {
     let total = machines(0..40, Faults::power_cuts_only());
     assert!(
-        total.repeats_of_pending > 500 && total.refused > 1_000 && total.commands > 1_000,
+        total.repeats_of_pending > 500
+            && total.refused > 1_000
+            && total.commands > 1_000
+            && total.commits > 1_000,
         "the runs did little: {total:?}"
     );
     let lost = [

@@ -43,3 +43,26 @@ pub const PRODUCERS_PER_EXPIRY_STEP: usize = 4_096;
 
 /// Producer ids per logged block.
 pub const PRODUCER_IDS_PER_BLOCK: u64 = 1_000;
+
+/// Consumer groups of a log.
+pub const GROUPS_PER_LOG: usize = 50_000;
+
+/// Members of one group.
+pub const MEMBERS_PER_GROUP: usize = 1_000;
+
+/// Bytes of subscriptions and assignments of one group's members: with them goes one entry of the
+/// log, encoded in one step of the core.
+pub const BYTES_PER_GROUP: usize = 2 << 20;
+
+/// The same for all groups of a log together.
+pub const GROUP_BYTES_PER_LOG: usize = 256 << 20;
+
+/// Offsets that the groups of a log may have committed (about 100 bytes each, and their
+/// metadata).
+pub const OFFSETS_PER_LOG: usize = 2_000_000;
+
+/// Groups whose timers are looked at in one step.
+pub const GROUPS_PER_TIMER_STEP: usize = 16;
+
+/// Rows looked at in one step of [`crate::groups::Groups::sweep`].
+pub const ROWS_PER_SWEEP_STEP: usize = 512;

@@ -110,6 +110,11 @@ impl Writer {
         self.count(text.len());
         self.bytes.extend_from_slice(text.as_bytes());
     }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.bytes.extend_from_slice(bytes);
+    }
 }
 
 /// Appends to a checkpoint that is taken in steps.
@@ -199,10 +204,15 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn text(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
+        let head = self.bytes(field)?;
+        str::from_utf8(head).map_err(|error| self.invalid(format!("{field}: {error}")))
+    }
+
+    pub(crate) fn bytes(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
         let length = self.count(field, 1)?;
         let (head, tail) = self.rest.split_at(length);
         self.rest = tail;
-        str::from_utf8(head).map_err(|error| self.invalid(format!("{field}: {error}")))
+        Ok(head)
     }
 
     /// Nothing may be left.

@@ -5,3 +5,5 @@
 pub const METADATA: u16 = 1;
 /// [`crate::partitions::ProducerIds`]: blocks of producer ids, in every log.
 pub const PRODUCER_IDS: u16 = 2;
+/// [`crate::groups::Groups`]: consumer groups and their offsets, in the log that coordinates them.
+pub const GROUPS: u16 = 3;

@@ -9,7 +9,8 @@
 //! checkpoint = version u16 = 1, count u16, { machine u16, reserved u16, length u32, bytes }*
 //! ```
 
-use ringlog_engine::machine::{METADATA, PRODUCER_IDS};
+use ringlog_engine::groups::Groups;
+use ringlog_engine::machine::{GROUPS, METADATA, PRODUCER_IDS};
 use ringlog_engine::partitions::{Partitions, ProducerIds};
 use ringlog_engine::topics::{MetadataRecord, Topics};
 use ringlog_storage::log::{Entry, EntryKind, EntryMeta, Machine, Taken};
@@ -75,6 +76,8 @@ pub struct CoreMachine<'a> {
     pub partitions: &'a mut Partitions,
     /// Producer ids handed out by this core.
     pub producer_ids: &'a mut ProducerIds,
+    /// Consumer groups of this core's log.
+    pub groups: &'a mut Groups,
     /// What follows.
     pub effects: &'a mut Effects,
 }
@@ -108,6 +111,10 @@ impl CoreMachine<'_> {
                 .producer_ids
                 .apply(&entry.payload)
                 .map_err(|error| error.to_string()),
+            GROUPS => self
+                .groups
+                .apply(&entry.payload)
+                .map_err(|error| error.to_string()),
             other => Err(format!("no machine has the number {other}")),
         };
         if let Err(reason) = result {
@@ -137,6 +144,7 @@ impl Machine for CoreMachine<'_> {
                 PARTITIONS => self.partitions.restore(bytes)?,
                 METADATA if self.owns_metadata => self.topics.restore(bytes)?,
                 PRODUCER_IDS => self.producer_ids.restore(bytes)?,
+                GROUPS => self.groups.restore(bytes)?,
                 other => return Err(format!("a checkpoint has state of unknown machine {other}")),
             }
         }
@@ -176,11 +184,11 @@ impl Machine for CoreMachine<'_> {
 
     fn checkpoint(&self) -> Vec<u8> {
         let topics = self.owns_metadata.then_some(&*self.topics);
-        checkpoint_of(self.partitions, self.producer_ids, topics)
+        checkpoint_of(self.partitions, self.producer_ids, self.groups, topics)
     }
 
     fn begin_checkpoint(&mut self, out: &mut Pieces) -> Taken {
-        let count = if self.owns_metadata { 3u16 } else { 2 };
+        let count = if self.owns_metadata { 4u16 } else { 3 };
         out.add(|out| {
             out.extend(CHECKPOINT_VERSION.to_le_bytes());
             out.extend(count.to_le_bytes());
@@ -189,6 +197,7 @@ impl Machine for CoreMachine<'_> {
         out.add(|out| out.extend(self.producer_ids.checkpoint()));
         out.close_length();
         self.partitions.begin_checkpoint();
+        self.groups.begin_checkpoint();
         if self.owns_metadata {
             self.topics.begin_checkpoint();
         }
@@ -199,6 +208,14 @@ impl Machine for CoreMachine<'_> {
     fn checkpoint_step(&mut self, rows: usize, out: &mut Pieces) -> Taken {
         if self.partitions.takes_checkpoint() {
             if self.partitions.checkpoint_step(rows, out) {
+                return Taken::More;
+            }
+            out.close_length();
+            open_part(GROUPS, out);
+            return Taken::More;
+        }
+        if self.groups.takes_checkpoint() {
+            if self.groups.checkpoint_step(rows, out) {
                 return Taken::More;
             }
             out.close_length();
@@ -230,10 +247,12 @@ fn open_part(machine: u16, out: &mut Pieces) {
 pub fn checkpoint_of(
     partitions: &Partitions,
     producer_ids: &ProducerIds,
+    groups: &Groups,
     topics: Option<&Topics>,
 ) -> Vec<u8> {
     let mut parts = vec![(PARTITIONS, partitions.checkpoint())];
     parts.push((PRODUCER_IDS, producer_ids.checkpoint()));
+    parts.push((GROUPS, groups.checkpoint()));
     if let Some(topics) = topics {
         parts.push((METADATA, topics.checkpoint()));
     }
@@ -304,6 +323,8 @@ fn take_array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], String> {
 
 #[cfg(test)]
 mod tests {
+    use ringlog_engine::groups::{CommittedOffset, GroupRecord, GroupSettings};
+
     use super::*;
 
     #[test]
@@ -344,7 +365,10 @@ mod tests {
                 let partition = PartitionId::new(TopicNumber(0), index);
                 partitions.apply_damaged(partition, ringlog_types::Offset(0), 1);
             }
-            let wanted = checkpoint_of(&partitions, &ids, owns_metadata.then_some(&topics));
+            let mut groups = Groups::new(GroupSettings::default());
+            groups.apply(&commit("a")).unwrap();
+            let wanted =
+                checkpoint_of(&partitions, &ids, &groups, owns_metadata.then_some(&topics));
             let mut out = Pieces::default();
             let mut taken = None;
             while taken != Some(Taken::Whole) {
@@ -354,6 +378,7 @@ mod tests {
                     log_id,
                     partitions: &mut partitions,
                     producer_ids: &mut ids,
+                    groups: &mut groups,
                     effects: &mut Effects::default(),
                 };
                 taken = Some(match taken {
@@ -362,6 +387,7 @@ mod tests {
                 });
                 // More comes meanwhile.
                 topics.apply(&create("b"));
+                groups.apply(&commit("b")).unwrap();
                 let partition = PartitionId::new(TopicNumber(9), 0);
                 partitions.apply_start_offset(partition, ringlog_types::Offset(5));
             }
@@ -374,6 +400,21 @@ mod tests {
             };
             assert_eq!(sorted(&taken), sorted(&wanted), "metadata: {owns_metadata}");
         }
+    }
+
+    fn commit(group: &str) -> Vec<u8> {
+        let offset = CommittedOffset {
+            offset: 7,
+            leader_epoch: 1,
+            committed_ms: 5,
+            expires_ms: -1,
+            metadata: "".into(),
+        };
+        let record = GroupRecord::Offsets {
+            group: group.into(),
+            offsets: vec![(PartitionId::new(TopicNumber(0), 0), offset)],
+        };
+        record.encode()
     }
 
     fn topics_named(name: &str) -> u32 {

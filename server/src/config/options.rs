@@ -227,6 +227,57 @@ pub const OPTIONS: &[OptionRow] = &[
         "An idempotent producer that is silent for this long is forgotten, milliseconds",
     ),
     row(
+        "group_min_session_timeout_ms",
+        "group-min-session-timeout-ms",
+        Kind::Number,
+        Some("6000"),
+        "Shortest session timeout of a consumer group's member, milliseconds",
+    ),
+    row(
+        "group_max_session_timeout_ms",
+        "group-max-session-timeout-ms",
+        Kind::Number,
+        Some("1800000"),
+        "Longest session timeout of a consumer group's member, milliseconds",
+    ),
+    row(
+        "group_initial_rebalance_delay_ms",
+        "group-initial-rebalance-delay-ms",
+        Kind::Number,
+        Some("3000"),
+        "How long the first rebalance of an empty consumer group waits for more members, \
+         milliseconds",
+    ),
+    row(
+        "group_max_size",
+        "group-max-size",
+        Kind::Number,
+        Some("1000"),
+        "Members of a consumer group",
+    ),
+    row(
+        "offsets_retention_minutes",
+        "offsets-retention-minutes",
+        Kind::Number,
+        Some("10080"),
+        "How long committed offsets are kept while their consumer group has no members, minutes",
+    ),
+    row(
+        "offsets_retention_check_ms",
+        "offsets-retention-check-ms",
+        Kind::Number,
+        Some("600000"),
+        "How often committed offsets and consumer groups that nobody needs are looked for, \
+         milliseconds",
+    ),
+    row(
+        "offset_metadata_max_bytes",
+        "offset-metadata-max-bytes",
+        Kind::Bytes,
+        Some("4096"),
+        "Longest text that a client may commit with an offset",
+    ),
+    row(
         "drain_timeout_ms",
         "drain-timeout-ms",
         Kind::Number,

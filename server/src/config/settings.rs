@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ringlog_engine::limits::PARTITIONS_PER_TOPIC;
+use ringlog_engine::groups::GroupSettings;
+use ringlog_engine::limits::{MEMBERS_PER_GROUP, PARTITIONS_PER_TOPIC};
 
 use super::address::listening_address;
 use super::layers::{ConfigError, Layers};
@@ -77,6 +78,14 @@ pub struct Settings {
     pub clean_bytes_per_second: u64,
     /// A producer that is silent for this long is forgotten.
     pub producer_expiry: Duration,
+    /// What members of consumer groups may ask for.
+    pub groups: GroupSettings,
+    /// Offsets of a group without members are kept for this long.
+    pub offsets_retention: Duration,
+    /// How often offsets and groups that nobody needs are looked for.
+    pub offsets_retention_check: Duration,
+    /// Longest text that a client may commit with an offset.
+    pub offset_metadata_bytes: usize,
     /// How long a stop waits for requests in progress.
     pub drain_timeout: Duration,
     /// How long a core polls before it sleeps, while writes are in flight.
@@ -131,6 +140,12 @@ impl Settings {
             retention_check: ms("retention_check_ms")?,
             clean_bytes_per_second: required(layers, "clean_bytes_per_second", 0, 1 << 40)?,
             producer_expiry: ms("producer_expiry_ms")?,
+            groups: groups(layers)?,
+            offsets_retention: Duration::from_secs(
+                60 * required(layers, "offsets_retention_minutes", 1, MAX_MS / 60_000)?,
+            ),
+            offsets_retention_check: ms("offsets_retention_check_ms")?,
+            offset_metadata_bytes: count("offset_metadata_max_bytes", 0, 1 << 15)?,
             drain_timeout: ms("drain_timeout_ms")?,
             spin: Duration::from_micros(required(layers, "spin_us", 0, 1_000_000)?),
             ready_file: layers.text("ready_file").map(PathBuf::from),
@@ -181,6 +196,32 @@ fn required(
         .ok_or_else(|| layers.refuse(name, "a number is expected".to_owned()))
 }
 
+fn groups(layers: &Layers) -> Result<GroupSettings, ConfigError> {
+    let ms = |name, least| {
+        let ms = required(layers, name, least, i32::MAX as u64)?;
+        Ok(u32::try_from(ms).unwrap_or(u32::MAX))
+    };
+    let settings = GroupSettings {
+        min_session_timeout_ms: ms("group_min_session_timeout_ms", 1)?,
+        max_session_timeout_ms: ms("group_max_session_timeout_ms", 1)?,
+        initial_delay_ms: ms("group_initial_rebalance_delay_ms", 0)?,
+        max_members: usize_of(required(
+            layers,
+            "group_max_size",
+            1,
+            MEMBERS_PER_GROUP as u64,
+        )?),
+    };
+    if settings.min_session_timeout_ms > settings.max_session_timeout_ms {
+        return Err(ConfigError::Conflict(format!(
+            "group_min_session_timeout_ms ({}) is above group_max_session_timeout_ms ({}); no \
+             member could join",
+            settings.min_session_timeout_ms, settings.max_session_timeout_ms
+        )));
+    }
+    Ok(settings)
+}
+
 fn usize_of(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
@@ -209,6 +250,8 @@ mod tests {
         assert!(settings.auto_create_topics);
         assert_eq!(settings.replication_policy, ReplicationPolicy::Accept);
         assert_eq!(settings.retention_check, Duration::from_secs(30));
+        assert_eq!(settings.groups, GroupSettings::default());
+        assert_eq!(settings.offsets_retention, Duration::from_secs(7 * 86_400));
     }
 
     #[test]
@@ -226,5 +269,7 @@ mod tests {
         assert!(settings(&["--num-partitions", "0"]).is_err());
         assert!(settings(&["--segment-bytes", "1KiB"]).is_err());
         assert!(settings(&["--drain-timeout-ms", "0"]).is_err());
+        let above = settings(&["--group-min-session-timeout-ms", "9999999"]);
+        assert!(above.unwrap_err().to_string().contains("no member"));
     }
 }

@@ -283,6 +283,21 @@ const LOG_GAUGES: &[(&str, &str, OfSnapshot)] = &[
         "Partitions with entries in this core's log",
         |core| wide(core.partitions),
     ),
+    (
+        "ringlog_groups",
+        "Consumer groups that this core coordinates and that have members",
+        |core| wide(core.groups.live),
+    ),
+    (
+        "ringlog_group_bytes",
+        "Bytes of subscriptions and assignments of their members",
+        |core| wide(core.groups.bytes),
+    ),
+    (
+        "ringlog_committed_offsets",
+        "Offsets that groups of this core committed",
+        |core| wide(core.groups.offsets),
+    ),
 ];
 
 /// A histogram and how it is shown.

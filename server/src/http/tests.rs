@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use ringlog_engine::groups::GroupCounts;
 use ringlog_engine::topics::Durability;
 use ringlog_types::CoreId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -96,6 +97,11 @@ fn metrics_show_each_core_and_do_not_wait_for_one_that_is_silent() {
                         metadata_version: 9,
                         topics: 1,
                         partitions: 2,
+                        groups: GroupCounts {
+                            live: 3,
+                            bytes: 4,
+                            offsets: 55,
+                        },
                         stages: stages.times(),
                     }));
                 }
@@ -107,6 +113,8 @@ fn metrics_show_each_core_and_do_not_wait_for_one_that_is_silent() {
             "ringlog_bytes_in_total{core=\"0\"} 1000",
             "ringlog_blocks_total{core=\"0\"} 42",
             "ringlog_blocks_in_flight{core=\"0\"} 3",
+            "ringlog_groups{core=\"0\"} 3",
+            "ringlog_committed_offsets{core=\"0\"} 55",
             "ringlog_requests_total{core=\"0\",api_key=\"0\"} 1",
             "ringlog_errors_total{core=\"1\",kind=\"malformed\"} 1",
             "ringlog_acknowledged_batches_total{core=\"0\",durability=\"written\"} 7",

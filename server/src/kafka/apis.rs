@@ -27,7 +27,7 @@ const fn api(key: ApiKey, min: i16, max: i16) -> Api {
 }
 
 /// Every API, by key.
-pub const APIS: [Api; 12] = [
+pub const APIS: [Api; 23] = [
     // Versions 0 to 2 are read to be refused in their own format.
     Api {
         key: ApiKey::Produce,
@@ -38,6 +38,16 @@ pub const APIS: [Api; 12] = [
     api(ApiKey::Fetch, 4, 18),
     api(ApiKey::ListOffsets, 1, 10),
     api(ApiKey::Metadata, 0, 13),
+    // Newer versions have epochs of members that the broker assigns for (KIP-848).
+    api(ApiKey::OffsetCommit, 2, 8),
+    api(ApiKey::OffsetFetch, 1, 8),
+    api(ApiKey::FindCoordinator, 0, 6),
+    api(ApiKey::JoinGroup, 0, 9),
+    api(ApiKey::Heartbeat, 0, 4),
+    api(ApiKey::LeaveGroup, 0, 5),
+    api(ApiKey::SyncGroup, 0, 5),
+    api(ApiKey::DescribeGroups, 0, 6),
+    api(ApiKey::ListGroups, 0, 5),
     api(ApiKey::ApiVersions, 0, 4),
     api(ApiKey::CreateTopics, 2, 7),
     api(ApiKey::DeleteTopics, 1, 6),
@@ -45,6 +55,8 @@ pub const APIS: [Api; 12] = [
     api(ApiKey::InitProducerId, 0, 5),
     api(ApiKey::DescribeConfigs, 1, 4),
     api(ApiKey::CreatePartitions, 0, 3),
+    api(ApiKey::DeleteGroups, 0, 2),
+    api(ApiKey::OffsetDelete, 0, 0),
     api(ApiKey::DescribeCluster, 0, 2),
 ];
 
@@ -98,7 +110,7 @@ mod tests {
     fn the_table_is_sorted_and_without_doubles() {
         assert!(APIS.is_sorted_by(|a, b| (a.key as i16) < (b.key as i16)));
         assert_eq!(find(1).unwrap().key, ApiKey::Fetch);
-        assert_eq!(find(10), None);
+        assert_eq!(find(4), None);
         assert_eq!(find(-1), None);
     }
 }

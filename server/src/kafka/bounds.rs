@@ -18,6 +18,8 @@ pub enum Shape {
     Fixed(usize),
     /// Text that may be null.
     Text,
+    /// Bytes that may be null.
+    Bytes,
     /// An array of structures, each with tagged fields behind it in flexible versions.
     Structs(&'static [Field]),
     /// An array of plain values.
@@ -103,6 +105,7 @@ impl Walk<'_> {
         match shape {
             Shape::Fixed(bytes) => self.reader.take(*bytes).map(|_| ()),
             Shape::Text => self.reader.skip_text(self.flexible),
+            Shape::Bytes => self.reader.bytes_range(self.flexible).map(|_| ()),
             Shape::Structs(fields) => {
                 for _ in 0..self.count()? {
                     self.fields(fields)?;

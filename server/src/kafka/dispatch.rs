@@ -9,7 +9,11 @@ use kafka_protocol::messages::ApiKey;
 use super::answer::Answer;
 use super::decode::{RequestError, decode};
 use super::fetch::session::SessionSlot;
-use super::request::RequestHeader;
+use super::groups::{
+    delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
+    list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
+};
+use super::request::{RequestHeader, client_id};
 use super::{
     api_versions, create_partitions, create_topics, delete_records, delete_topics,
     describe_cluster, describe_configs, fetch, init_producer_id, list_offsets, metadata,
@@ -75,6 +79,56 @@ pub async fn answer(
         ApiKey::DescribeCluster => {
             let request = decode(header, frame, describe_cluster::FIELDS)?;
             of(header, &describe_cluster::handle(core, &request))
+        }
+        ApiKey::FindCoordinator => {
+            let request = decode(header, frame, find_coordinator::FIELDS)?;
+            of(header, &find_coordinator::handle(core, version, request))
+        }
+        ApiKey::JoinGroup => {
+            let request = decode(header, frame, join_group::FIELDS)?;
+            let client_id = client_id(frame);
+            let joined = join_group::handle(core, peer, client_id, version, request, leaving);
+            of(header, &joined.await)
+        }
+        ApiKey::SyncGroup => {
+            let request = decode(header, frame, sync_group::FIELDS)?;
+            let synced = sync_group::handle(core, version, request, leaving);
+            of(header, &synced.await)
+        }
+        ApiKey::Heartbeat => {
+            let request = decode(header, frame, heartbeat::FIELDS)?;
+            of(header, &heartbeat::handle(core, &request))
+        }
+        ApiKey::LeaveGroup => {
+            let request = decode(header, frame, leave_group::FIELDS)?;
+            of(header, &leave_group::handle(core, version, request).await)
+        }
+        ApiKey::OffsetCommit => {
+            let request = decode(header, frame, offset_commit::FIELDS)?;
+            of(header, &offset_commit::handle(core, version, request).await)
+        }
+        ApiKey::OffsetFetch => {
+            let request = decode(header, frame, offset_fetch::FIELDS)?;
+            of(header, &offset_fetch::handle(core, version, request).await)
+        }
+        ApiKey::OffsetDelete => {
+            let request = decode(header, frame, offset_delete::FIELDS)?;
+            of(header, &offset_delete::handle(core, request).await)
+        }
+        ApiKey::DeleteGroups => {
+            let request = decode(header, frame, delete_groups::FIELDS)?;
+            of(header, &delete_groups::handle(core, request).await)
+        }
+        ApiKey::ListGroups => {
+            let request = decode(header, frame, list_groups::FIELDS)?;
+            of(header, &list_groups::handle(core, version, request).await)
+        }
+        ApiKey::DescribeGroups => {
+            let request = decode(header, frame, describe_groups::FIELDS)?;
+            of(
+                header,
+                &describe_groups::handle(core, version, request).await,
+            )
         }
         key => unreachable!("{key:?} is in the table of APIs and has no handler here"),
     }

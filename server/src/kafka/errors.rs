@@ -2,6 +2,7 @@
 //! an error belongs to.
 
 use kafka_protocol::error::ResponseError;
+use ringlog_engine::groups::GroupError;
 use ringlog_engine::partitions::ProduceError;
 use ringlog_engine::topics::TopicError;
 use ringlog_storage::log::AppendError;
@@ -9,6 +10,7 @@ use ringlog_types::batch::BatchError;
 
 use super::records::OpenError;
 use crate::node::append::ProduceFailure;
+use crate::node::core::groups::GroupFailure;
 use crate::node::message::ControlError;
 use crate::node::metrics::ErrorKind;
 
@@ -92,6 +94,39 @@ pub fn of_control(error: &ControlError) -> ResponseError {
         ControlError::Refused { .. } => ResponseError::ThrottlingQuotaExceeded,
         ControlError::Stopping => ResponseError::BrokerNotAvailable,
         _ => ResponseError::KafkaStorageError,
+    }
+}
+
+/// What a group refuses.
+#[must_use]
+pub fn of_group(error: GroupError) -> ResponseError {
+    match error {
+        GroupError::InvalidGroupId => ResponseError::InvalidGroupId,
+        GroupError::InvalidSessionTimeout => ResponseError::InvalidSessionTimeout,
+        GroupError::UnknownMember => ResponseError::UnknownMemberId,
+        GroupError::MemberIdRequired => ResponseError::MemberIdRequired,
+        GroupError::FencedInstance => ResponseError::FencedInstanceId,
+        GroupError::IllegalGeneration => ResponseError::IllegalGeneration,
+        GroupError::RebalanceInProgress => ResponseError::RebalanceInProgress,
+        GroupError::InconsistentProtocol => ResponseError::InconsistentGroupProtocol,
+        GroupError::MaxSizeReached => ResponseError::GroupMaxSizeReached,
+        // As Kafka answers for an assignment that does not fit its log.
+        GroupError::AssignmentTooLarge => ResponseError::UnknownServerError,
+        GroupError::TooManyOffsets => ResponseError::InvalidCommitOffsetSize,
+        // Clients look for the coordinator again, until the node was restarted.
+        GroupError::Unavailable => ResponseError::CoordinatorNotAvailable,
+        GroupError::NotFound => ResponseError::GroupIdNotFound,
+        GroupError::NotEmpty => ResponseError::NonEmptyGroup,
+        GroupError::Subscribed => ResponseError::GroupSubscribedToTopic,
+    }
+}
+
+/// A decision about a group that was not carried out.
+#[must_use]
+pub fn of_group_failure(failure: &GroupFailure) -> ResponseError {
+    match failure {
+        GroupFailure::Group(error) => of_group(*error),
+        GroupFailure::Storage(_) => ResponseError::CoordinatorNotAvailable,
     }
 }
 

@@ -6,6 +6,9 @@ use kafka_protocol::messages::ApiKey;
 use super::apis::{self, Api};
 use super::wire::{Reader, WireError};
 
+/// Where the client id begins.
+const CLIENT_ID_AT: usize = 8;
+
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestHeader {
@@ -96,6 +99,14 @@ impl RequestHeader {
     }
 }
 
+/// What the client calls itself, in a request whose header was read before; empty when it does
+/// not say.
+#[must_use]
+pub fn client_id(request: &[u8]) -> &str {
+    let said = Reader::new(request, CLIENT_ID_AT).nullable_text(false);
+    said.ok().flatten().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use kafka_protocol::messages::RequestHeader as CrateHeader;
@@ -126,6 +137,7 @@ mod tests {
                 );
                 let header = RequestHeader::parse(&bytes).unwrap();
                 let body_at = bytes.len();
+                assert_eq!(client_id(&bytes), "somebody");
                 assert_eq!(
                     header,
                     RequestHeader {

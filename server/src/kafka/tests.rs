@@ -4,6 +4,8 @@ mod admin;
 mod bad_input;
 mod client;
 mod decoding;
+mod decoding_groups;
 mod delete_records;
 mod durability;
+mod groups;
 mod records;

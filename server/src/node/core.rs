@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ringlog_engine::groups::Groups;
 use ringlog_engine::machine::PRODUCER_IDS;
 use ringlog_engine::partitions::{Partitions, ProducerIds};
 use ringlog_engine::topics::{MetadataRecord, TopicCommand, Topics};
@@ -19,6 +20,7 @@ use ringlog_storage::log::{AppendError, EntryKind, EntryMeta, Log, Part};
 use ringlog_types::{CoreId, LogId, Offset, PartitionId, Sequence};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+use super::group_waits::GroupWaits;
 use super::mailbox::Mailbox;
 use super::message::{ControlError, Message, StorageFailed};
 use super::metrics::CoreMetrics;
@@ -29,6 +31,7 @@ use super::waiters::{Signal, Waiters};
 use crate::config::Settings;
 use ringlog_machines::{CoreMachine, Effects};
 
+pub mod groups;
 pub mod waits;
 
 /// Memory that frames leave to the log: for the largest block, and the blocks in flight.
@@ -57,6 +60,10 @@ pub struct Core {
     pub partitions: Partitions,
     /// Producer ids this core hands out.
     pub producer_ids: ProducerIds,
+    /// Consumer groups that this core coordinates.
+    pub groups: Groups,
+    /// When the clock of the groups' timers began.
+    began: Instant,
     /// Block that makes the newest block of producer ids durable.
     producer_ids_logged: Sequence,
     /// The record of the newest block of producer ids, while the log has not taken it.
@@ -72,6 +79,10 @@ pub struct Core {
 impl Core {
     /// A core whose log is open and whose machines were restored and replayed.
     #[must_use]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each machine of the core is one; they come from one place"
+    )]
     pub fn new(
         id: CoreId,
         log_id: LogId,
@@ -79,6 +90,7 @@ impl Core {
         topics: Topics,
         partitions: Partitions,
         producer_ids: ProducerIds,
+        groups: Groups,
         pending_limit_bytes: usize,
     ) -> Core {
         Core {
@@ -88,6 +100,8 @@ impl Core {
             topics,
             partitions,
             producer_ids,
+            groups,
+            began: Instant::now(),
             producer_ids_logged: Sequence::NONE,
             producer_ids_unlogged: None,
             effects: Effects::default(),
@@ -106,6 +120,7 @@ impl Core {
             topics,
             partitions,
             producer_ids,
+            groups,
             effects,
             ..
         } = self;
@@ -115,6 +130,7 @@ impl Core {
             log_id: *log_id,
             partitions,
             producer_ids,
+            groups,
             effects,
         })
     }
@@ -172,6 +188,7 @@ impl Core {
             log,
             mut topics,
             mut partitions,
+            mut groups,
             ..
         } = self;
         let (mut producer_ids, mut effects) = (self.producer_ids, self.effects);
@@ -181,6 +198,7 @@ impl Core {
             log_id,
             partitions: &mut partitions,
             producer_ids: &mut producer_ids,
+            groups: &mut groups,
             effects: &mut effects,
         })
     }
@@ -287,6 +305,9 @@ struct Shared {
     next_request: Cell<u64>,
     /// Bounds the control commands of this core that wait for an answer.
     control_turns: Semaphore,
+    group_waits: RefCell<GroupWaits>,
+    /// To the task that keeps the groups' timers: look again.
+    groups_changed: Signal,
 }
 
 impl CoreHandle {
@@ -325,6 +346,8 @@ impl CoreHandle {
             asked: RefCell::new(HashMap::new()),
             next_request: Cell::new(0),
             control_turns: Semaphore::new(CONTROL_COMMANDS),
+            group_waits: RefCell::default(),
+            groups_changed: Signal::default(),
         }))
     }
 

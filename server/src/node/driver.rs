@@ -95,7 +95,7 @@ impl Driver {
 
     /// One turn: completions in, effects out, gathered blocks off.
     fn turn(&mut self) -> Turn {
-        let (turn, effects) = self.core.with(|core| {
+        let (turn, effects, answers) = self.core.with(|core| {
             let moved = core.poll_log();
             let effects = core.take_effects();
             core.add_orphaned(effects.orphaned.iter().copied());
@@ -103,6 +103,12 @@ impl Driver {
                 tracing::warn!(%error, "partitions of a deleted topic stay until the next start");
                 false
             });
+            if core.log.failure().is_some() {
+                core.groups.log_closed();
+            }
+            // What the log has no room for waits for its next move; what it refuses is answered.
+            let _ = core.log_group_records();
+            let answers = core.groups.take_answers();
             let blocks_left = core.log.submit_step();
             let log_waits = core.log.has_arrived() || core.log.takes_checkpoint();
             let in_flight = core.log.blocks_in_flight();
@@ -115,9 +121,11 @@ impl Driver {
                     deadline,
                 },
                 effects,
+                answers,
             )
         });
         self.core.metrics().driver_turns.add(1);
+        self.core.answer_groups(answers);
         if turn.moved {
             self.tell(effects);
         }

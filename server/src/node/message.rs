@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use ringlog_engine::groups::GroupCounts;
 use ringlog_engine::topics::{MetadataRecord, TopicCommand, TopicError};
 use ringlog_storage::log::Stats;
 use ringlog_types::CoreId;
@@ -66,6 +67,8 @@ pub struct Snapshot {
     pub topics: usize,
     /// Partitions with entries in this core's log.
     pub partitions: usize,
+    /// Consumer groups of this core.
+    pub groups: GroupCounts,
     /// Where the time of Produce requests went.
     pub stages: Box<StageTimes>,
 }

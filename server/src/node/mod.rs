@@ -12,6 +12,7 @@
 //! | `mailbox`, `message`, `inbox`, `outbox` | between cores |
 //! | `control`, `decisions`, `retention` | topics and their configs; old records |
 //! | `cleaner`, `compaction`, `helper` | rewriting old segments; the thread that works beside a core |
+//! | `group_waits`, `group_upkeep` | who waits for a consumer group; what groups need by themselves |
 //! | `accept`, `metrics` | connections; what a core counts |
 //! | `step_watch`, `step_kind` | how long a core's steps take, and which work they are |
 //!
@@ -28,6 +29,8 @@ pub mod decisions;
 pub mod directory;
 pub mod directory_error;
 pub mod driver;
+pub mod group_upkeep;
+pub mod group_waits;
 pub mod helper;
 pub mod identity;
 pub mod inbox;

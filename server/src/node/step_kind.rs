@@ -20,6 +20,8 @@ pub enum StepKind {
     Control,
     /// Looking for records that are too old or too many.
     Retention,
+    /// Consumer groups: members, commits, timers.
+    Groups,
     /// Looking for what to clean or compact.
     Plan,
     /// A turn of the log: its longest part.
@@ -29,7 +31,10 @@ pub enum StepKind {
 }
 
 /// Rooms of the source, by a part of their files' paths.
-const ROOMS: [(&str, StepKind); 14] = [
+const ROOMS: [(&str, StepKind); 17] = [
+    ("kafka/groups", StepKind::Groups),
+    ("node/group", StepKind::Groups),
+    ("node/core/groups", StepKind::Groups),
     ("kafka/produce", StepKind::Produce),
     ("node/append", StepKind::Produce),
     ("kafka/fetch", StepKind::Fetch),
@@ -49,13 +54,14 @@ const ROOMS: [(&str, StepKind); 14] = [
 /// The driver alone turns the log.
 const DRIVER: &str = "node/driver";
 
-const ALONE: [StepKind; 8] = [
+const ALONE: [StepKind; 9] = [
     StepKind::Produce,
     StepKind::Fetch,
     StepKind::Offsets,
     StepKind::Metadata,
     StepKind::Control,
     StepKind::Retention,
+    StepKind::Groups,
     StepKind::Plan,
     StepKind::Other,
 ];
@@ -100,6 +106,7 @@ impl StepKind {
             StepKind::Metadata => "metadata",
             StepKind::Control => "control",
             StepKind::Retention => "retention",
+            StepKind::Groups => "groups",
             StepKind::Plan => "plan_cleaning",
             StepKind::Log(part) => part.label(),
             StepKind::Other => "other",
@@ -125,7 +132,7 @@ mod tests {
     fn every_room_that_is_named_is_there() {
         let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         for (room, _) in ROOMS.iter().chain(&[(DRIVER, StepKind::Other)]) {
-            let (folder, name) = room.split_once('/').unwrap();
+            let (folder, name) = room.rsplit_once('/').unwrap();
             let files = std::fs::read_dir(source.join(folder)).unwrap();
             let starts = |file: std::io::Result<std::fs::DirEntry>| {
                 file.unwrap()

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringlog_engine::groups::Groups;
 use ringlog_engine::partitions::{Partitions, ProducerIds};
 use ringlog_engine::topics::{Durability, MetadataRecord, Topic, Topics};
 use ringlog_storage::io::uring::{UringIo, UringOptions};
@@ -27,7 +28,7 @@ use super::mailbox::Mailbox;
 use super::message::Message;
 use super::status::{NodeStatus, Phase};
 use super::topology::Topology;
-use super::{cleaner, inbox, retention};
+use super::{cleaner, group_upkeep, inbox, retention};
 use crate::config::Settings;
 use crate::runtime::{self, BoundSocket, Readable};
 use ringlog_machines::{CoreMachine, Effects};
@@ -164,6 +165,7 @@ fn open(plan: &Plan) -> Result<Opened, String> {
     let mut topics = Topics::new(plan.logs.clone());
     let mut partitions = Partitions::new();
     let mut producer_ids = ProducerIds::new(plan.log_id);
+    let mut groups = Groups::new(plan.settings.groups);
     let mut effects = Effects::default();
     let mut machine = CoreMachine {
         topics: &mut topics,
@@ -171,6 +173,7 @@ fn open(plan: &Plan) -> Result<Opened, String> {
         log_id: plan.log_id,
         partitions: &mut partitions,
         producer_ids: &mut producer_ids,
+        groups: &mut groups,
         effects: &mut effects,
     };
     let pending_limit_bytes = plan.log_config.pending_bytes;
@@ -186,6 +189,7 @@ fn open(plan: &Plan) -> Result<Opened, String> {
         topics,
         partitions,
         producer_ids,
+        groups,
         pending_limit_bytes,
     );
     Ok(Opened {
@@ -211,6 +215,8 @@ async fn serve(mut core: Core, plan: Plan, start: Start) -> Result<Core, String>
         core.add_orphaned(orphaned);
     }
     core.log.set_metadata_version(core.topics.version());
+    let now = core.group_time();
+    core.groups.resume(now);
     if plan.id.0 == 0 {
         warn_of_weaker_topics(&core.topics);
     }
@@ -248,6 +254,7 @@ async fn serve(mut core: Core, plan: Plan, start: Start) -> Result<Core, String>
             runtime::spawn_local(async move { control.outbox.post_all(&mailboxes).await })
         },
         retention: runtime::spawn_local(retention::run(handle.clone())),
+        groups: runtime::spawn_local(group_upkeep::run(handle.clone())),
         cleaner: {
             let helper = Helper::start(plan.id, CleanTask::run);
             let helper = helper.map_err(|error| format!("starting the helper thread: {error}"))?;
@@ -307,6 +314,7 @@ async fn serve_until_stopped(
         }),
         ended = &mut tasks.outbox => Err(format!("the outbox task ended: {ended:?}")),
         ended = &mut tasks.cleaner => Err(format!("the cleaner's task ended: {ended:?}")),
+        ended = &mut tasks.groups => Err(format!("the groups' task ended: {ended:?}")),
         ended = &mut tasks.retention => Err(format!("the retention task ended: {ended:?}")),
         () = accept::accept(listener, core, handler, connections) => Ok(()),
     }
@@ -318,6 +326,7 @@ struct Tasks {
     inbox: JoinHandle<Result<(), String>>,
     outbox: JoinHandle<()>,
     retention: JoinHandle<()>,
+    groups: JoinHandle<()>,
     cleaner: JoinHandle<()>,
 }
 
@@ -327,6 +336,7 @@ impl Tasks {
         end(self.inbox).await;
         end(self.outbox).await;
         end(self.retention).await;
+        end(self.groups).await;
         end(self.cleaner).await;
         end(self.driver).await;
     }

@@ -39,7 +39,7 @@ fn text(text: &'static str) -> StrBytes {
 }
 
 /// Every version of a request is read as it was written, and damaged ones are refused or read.
-fn agree<T>(key: ApiKey, fields: &'static [Field], make: impl Fn(i16) -> T)
+pub fn agree<T>(key: ApiKey, fields: &'static [Field], make: impl Fn(i16) -> T)
 where
     T: Encodable + Decodable + PartialEq + Debug,
 {

@@ -5,8 +5,10 @@
 //! |---|---|
 //! | partitions, with their producers' windows | each partition to the log that owns it |
 //! | topics | to core 0, every partition with its new log |
+//! | groups, with their offsets | each group to the log at its place among the cores |
 //! | producer ids | to nobody: new logs have new numbers, and these stand in front of their ids |
 
+use ringlog_engine::groups::Groups;
 use ringlog_engine::partitions::{Partitions, ProducerIds};
 use ringlog_engine::topics::{Owners, Topics, spread};
 use ringlog_types::LogId;
@@ -18,6 +20,8 @@ use ringlog_machines::checkpoint_of;
 pub(super) struct Machines {
     /// Its partitions.
     pub partitions: Partitions,
+    /// Its groups.
+    pub groups: Groups,
     /// The topics, if the log is core 0's.
     pub topics: Option<Topics>,
 }
@@ -40,9 +44,11 @@ pub(super) struct Split {
 pub(super) fn split(machines: Vec<Machines>, before: &[LogId], after: &[LogId]) -> Split {
     let mut topics = None;
     let mut partitions = Vec::with_capacity(machines.len());
+    let mut groups = Vec::with_capacity(machines.len());
     for of_log in machines {
         topics = topics.or(of_log.topics);
         partitions.push(of_log.partitions);
+        groups.push(of_log.groups);
     }
     let topics = topics.expect("core 0's log has the topics");
     let owners = spread(&topics, before, after);
@@ -53,10 +59,11 @@ pub(super) fn split(machines: Vec<Machines>, before: &[LogId], after: &[LogId]) 
     let mut moved = topics.clone();
     moved.reassign(after.to_vec(), &owners);
     let split = Partitions::split(&partitions, after.len(), owner);
-    let states = split.iter().zip(after).enumerate();
-    let states = states.map(|(core, (partitions, log))| {
+    let groups = Groups::split(&groups, after.len());
+    let states = split.iter().zip(&groups).zip(after).enumerate();
+    let states = states.map(|(core, ((partitions, groups), log))| {
         let topics = (core == 0).then_some(&moved);
-        checkpoint_of(partitions, &ProducerIds::new(*log), topics)
+        checkpoint_of(partitions, &ProducerIds::new(*log), groups, topics)
     });
     Split {
         before: topics,

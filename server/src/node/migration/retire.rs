@@ -1,5 +1,6 @@
 //! An old log, recovered, sealed, and taken out of service.
 
+use ringlog_engine::groups::{GroupSettings, Groups};
 use ringlog_engine::partitions::{Partitions, ProducerIds};
 use ringlog_engine::topics::Topics;
 use ringlog_storage::io::uring::{UringIo, UringOptions};
@@ -34,6 +35,7 @@ pub(super) fn retire(
     let mut topics = Topics::new(logs.to_vec());
     let mut partitions = Partitions::new();
     let mut producer_ids = ProducerIds::new(log);
+    let mut groups = Groups::new(GroupSettings::default());
     let mut effects = Effects::default();
     let owns_metadata = logs.first() == Some(&log);
     let mut machine = CoreMachine {
@@ -42,6 +44,7 @@ pub(super) fn retire(
         log_id: log,
         partitions: &mut partitions,
         producer_ids: &mut producer_ids,
+        groups: &mut groups,
         effects: &mut effects,
     };
     let opened = Log::open(io, log, config, &mut machine);
@@ -64,6 +67,7 @@ pub(super) fn retire(
         retired,
         machines: Machines {
             partitions,
+            groups,
             topics: owns_metadata.then_some(topics),
         },
     })

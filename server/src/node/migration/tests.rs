@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use proptest::prelude::*;
+use ringlog_engine::groups::{CommittedOffset, GroupRecord, GroupSettings, Groups, coordinator};
 use ringlog_engine::partitions::{Partitions, Prepared, ProducerIds};
 use ringlog_engine::topics::{MetadataRecord, TopicConfig, TopicId, Topics};
 use ringlog_storage::format::manifest::{Counts, PartitionRow, RangeRow, SegmentRow};
@@ -147,6 +148,30 @@ proptest! {
     }
 }
 
+const GROUPS: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// The groups of a log, each with an offset.
+fn with_offsets(logs: &[LogId], log: LogId) -> Groups {
+    let mut groups = Groups::new(GroupSettings::default());
+    for group in GROUPS {
+        if logs[coordinator(group, logs.len())] == log {
+            let offset = CommittedOffset {
+                offset: 7,
+                leader_epoch: 1,
+                committed_ms: 5,
+                expires_ms: -1,
+                metadata: "".into(),
+            };
+            let record = GroupRecord::Offsets {
+                group: group.into(),
+                offsets: vec![(PartitionId::new(TopicNumber(0), 0), offset)],
+            };
+            groups.apply(&record.encode()).unwrap();
+        }
+    }
+    groups
+}
+
 #[test]
 fn machines_of_new_logs_restore_what_the_old_ones_remembered() {
     let (before, after) = (logs(0, 2), logs(7, 3));
@@ -169,6 +194,7 @@ fn machines_of_new_logs_restore_what_the_old_ones_remembered() {
         }
         Machines {
             partitions,
+            groups: with_offsets(&before, *log),
             topics: (*log == LogId(0)).then(|| topics.clone()),
         }
     });
@@ -178,6 +204,7 @@ fn machines_of_new_logs_restore_what_the_old_ones_remembered() {
         let mut topics = Topics::new(after.clone());
         let mut partitions = Partitions::new();
         let mut producer_ids = ProducerIds::new(*log);
+        let mut groups = Groups::new(GroupSettings::default());
         let mut effects = Effects::default();
         let mut machine = CoreMachine {
             topics: &mut topics,
@@ -185,10 +212,15 @@ fn machines_of_new_logs_restore_what_the_old_ones_remembered() {
             log_id: *log,
             partitions: &mut partitions,
             producer_ids: &mut producer_ids,
+            groups: &mut groups,
             effects: &mut effects,
         };
         machine.restore(state).unwrap();
         assert_eq!(topics.iter().len(), usize::from(core == 0));
+        for group in GROUPS {
+            let found = groups.offset(group, PartitionId::new(TopicNumber(0), 0));
+            assert_eq!(found.is_some(), coordinator(group, after.len()) == core);
+        }
         let id = producer_ids.prepare().id;
         assert_eq!(id >> 40, i64::from(log.0), "ids no old log gave");
         for index in 0..4 {

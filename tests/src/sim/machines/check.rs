@@ -23,6 +23,7 @@ pub fn check_start<I: Io>(
     reads_may_fail: bool,
 ) -> Result<u64, String> {
     check_topics(node, model)?;
+    check_groups(node, model)?;
     let mut checked = 0;
     for (partition, state) in &model.state.partitions {
         let at = PartitionId(*partition);
@@ -84,6 +85,24 @@ fn check_topics<I: Io>(node: &Node<I>, model: &Model) -> Result<(), String> {
         return Err(format!(
             "the topics are {found:?}, expected {:?}",
             model.state.topics
+        ));
+    }
+    Ok(())
+}
+
+/// Every offset that a group committed, and no other.
+fn check_groups<I: Io>(node: &Node<I>, model: &Model) -> Result<(), String> {
+    let groups = &node.machines.groups;
+    let listed = groups.list(None, usize::MAX);
+    let found = listed.iter().flat_map(|group| {
+        let offsets = groups.offsets(&group.id, None);
+        offsets.map(|(at, offset)| ((group.id.to_string(), at.0), offset.offset))
+    });
+    let found: std::collections::BTreeMap<(String, u64), i64> = found.collect();
+    if found != model.state.offsets {
+        return Err(format!(
+            "the groups' offsets are {found:?}, expected {:?}",
+            model.state.offsets
         ));
     }
     Ok(())

@@ -9,6 +9,8 @@ pub enum Mistake {
     ForgetTopics,
     /// The producer ids handed out are not in checkpoints.
     ForgetProducerIds,
+    /// What groups committed is not in checkpoints.
+    ForgetGroups,
     /// A producer id is told before the block of ids that it is of is durable.
     TellIdsEarly,
     /// The repeat of a batch is answered although the first copy is not durable.
@@ -19,10 +21,11 @@ pub enum Mistake {
 
 impl Mistake {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Mistake); 6] = [
+    pub const ALL: [(&'static str, Mistake); 7] = [
         ("forget-producers", Mistake::ForgetProducers),
         ("forget-topics", Mistake::ForgetTopics),
         ("forget-producer-ids", Mistake::ForgetProducerIds),
+        ("forget-groups", Mistake::ForgetGroups),
         ("tell-ids-early", Mistake::TellIdsEarly),
         ("answer-repeats-early", Mistake::AnswerRepeatsEarly),
         ("ignore-durability", Mistake::IgnoreDurability),

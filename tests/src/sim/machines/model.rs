@@ -78,6 +78,16 @@ pub enum Act {
         number: u32,
         retention_ms: Option<u64>,
     },
+    /// A group committed an offset.
+    Committed {
+        group: String,
+        partition: u64,
+        offset: i64,
+    },
+    /// A group was removed.
+    Removed {
+        group: String,
+    },
 }
 
 /// It, the block that commits it, and whether it was acknowledged.
@@ -115,6 +125,8 @@ pub struct State {
     /// Numbers that were given to topics: none is given again.
     pub numbers: BTreeSet<u32>,
     pub partitions: BTreeMap<u64, Partition>,
+    /// What groups committed.
+    pub offsets: BTreeMap<(String, u64), i64>,
 }
 
 impl State {
@@ -155,6 +167,15 @@ impl State {
                     topic.partitions = *partitions;
                 }
             }
+            Act::Committed {
+                group,
+                partition,
+                offset,
+            } => {
+                let key = (group.clone(), *partition);
+                self.offsets.insert(key, *offset);
+            }
+            Act::Removed { group } => self.offsets.retain(|(of, _), _| of != group),
             Act::Configured {
                 number,
                 retention_ms,

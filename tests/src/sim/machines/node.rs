@@ -3,7 +3,8 @@
 //!
 //! Invariant: a reservation is followed by an entry in the log, or given back.
 
-use ringlog_engine::machine::{METADATA, PRODUCER_IDS};
+use ringlog_engine::groups::{GroupError, GroupRecord, GroupSettings, Groups};
+use ringlog_engine::machine::{GROUPS, METADATA, PRODUCER_IDS};
 use ringlog_engine::partitions::{Partitions, Prepared, ProduceError, ProducerIds};
 use ringlog_engine::topics::{MetadataRecord, TopicCommand, TopicError, Topics};
 use ringlog_machines::{CoreMachine, Effects};
@@ -26,6 +27,7 @@ pub struct Machines {
     pub topics: Topics,
     pub partitions: Partitions,
     pub producer_ids: ProducerIds,
+    pub groups: Groups,
     pub effects: Effects,
     /// Entries that came, over all lives: how much of what was written is in the log.
     pub entries: u64,
@@ -38,6 +40,7 @@ impl Machines {
             topics: Topics::new(vec![LOG]),
             partitions: Partitions::new(),
             producer_ids: ProducerIds::new(LOG),
+            groups: Groups::new(GroupSettings::default()),
             effects: Effects::default(),
             entries: 0,
             mistake,
@@ -51,6 +54,7 @@ impl Machines {
             log_id: LOG,
             partitions: &mut self.partitions,
             producer_ids: &mut self.producer_ids,
+            groups: &mut self.groups,
             effects: &mut self.effects,
         }
     }
@@ -94,10 +98,12 @@ impl Machine for Machines {
         let mut topics = self.topics.clone();
         let mut partitions = self.partitions.clone();
         let mut producer_ids = self.producer_ids.clone();
+        let mut groups = self.groups.clone();
         match self.mistake {
             Some(Mistake::ForgetProducers) => partitions = self.without_producers(),
             Some(Mistake::ForgetTopics) => topics = Topics::new(vec![LOG]),
             Some(Mistake::ForgetProducerIds) => producer_ids = ProducerIds::new(LOG),
+            Some(Mistake::ForgetGroups) => groups = Groups::new(GroupSettings::default()),
             _ => {}
         }
         let core = CoreMachine {
@@ -106,6 +112,7 @@ impl Machine for Machines {
             log_id: LOG,
             partitions: &mut partitions,
             producer_ids: &mut producer_ids,
+            groups: &mut groups,
             effects: &mut Effects::default(),
         };
         let entries = self.entries.to_le_bytes();
@@ -113,10 +120,10 @@ impl Machine for Machines {
     }
 
     fn begin_checkpoint(&mut self, out: &mut Pieces) -> Taken {
-        use Mistake::{ForgetProducerIds, ForgetProducers, ForgetTopics};
+        use Mistake::{ForgetGroups, ForgetProducerIds, ForgetProducers, ForgetTopics};
         let forgets = matches!(
             self.mistake,
-            Some(ForgetProducers | ForgetTopics | ForgetProducerIds)
+            Some(ForgetProducers | ForgetTopics | ForgetProducerIds | ForgetGroups)
         );
         if forgets {
             out.add(|out| out.extend(self.checkpoint()));
@@ -285,6 +292,15 @@ impl<I: Io> Node<I> {
             self.ids_unlogged = None;
         }
         Ok((grant.id, self.ids_logged, logs))
+    }
+
+    /// Something about a group, as its machine decides it.
+    pub fn decide_group(
+        &mut self,
+        decide: impl FnOnce(&mut Groups) -> Result<GroupRecord, GroupError>,
+    ) -> Result<Result<Sequence, AppendError>, GroupError> {
+        let record = decide(&mut self.machines.groups)?.encode();
+        Ok(self.append(PartitionId::NONE, EntryKind::Machine, GROUPS, 0, &record))
     }
 
     /// Logs the end of partitions without a topic. Returns those that were taken.

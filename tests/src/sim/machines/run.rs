@@ -35,6 +35,8 @@ pub struct Lived {
     pub commands: u64,
     /// Producer ids told.
     pub ids: u64,
+    /// Offsets committed, and groups removed.
+    pub commits: u64,
     /// Acknowledged batches of `buffered` topics lost by a kill.
     pub buffered_lost_by_kill: u64,
     /// The same, by a power cut or a failing disk.
@@ -54,6 +56,7 @@ impl Lived {
         self.refused += other.refused;
         self.commands += other.commands;
         self.ids += other.ids;
+        self.commits += other.commits;
         self.buffered_lost_by_kill += other.buffered_lost_by_kill;
         self.buffered_lost_by_power_cut += other.buffered_lost_by_power_cut;
         self.written_lost_by_power_cut += other.written_lost_by_power_cut;
@@ -107,6 +110,7 @@ fn lives(seed: u64, settings: &Settings, mistake: Option<Mistake>) -> Result<Liv
     run.lived.refused = done.refused;
     run.lived.commands = done.commands;
     run.lived.ids = done.ids;
+    run.lived.commits = done.commits;
     Ok(run.lived)
 }
 

@@ -1,5 +1,6 @@
 //! What a run asks of a node, with the answer that each must have.
 
+use ringlog_engine::groups::{CommittedOffset, GroupError, Identity, Now};
 use ringlog_engine::partitions::ProduceError;
 use ringlog_engine::topics::{Durability, MetadataRecord, TopicCommand};
 use ringlog_storage::io::Io;
@@ -39,6 +40,7 @@ pub struct Done {
     pub refused: u64,
     pub commands: u64,
     pub ids: u64,
+    pub commits: u64,
 }
 
 impl Workload {
@@ -74,6 +76,7 @@ impl Workload {
             29..=31 => self.command(node)?,
             32 => self.delete_records(node)?,
             33 | 34 => self.producer_id(node)?,
+            35 | 36 => self.commit(node)?,
             _ => {}
         }
         for (partition, sequence) in node.drop_orphaned() {
@@ -397,6 +400,62 @@ impl Workload {
                 Ok(())
             }
             Err(error) => not_taken(&error),
+        }
+    }
+
+    /// A client commits an offset, or an operator removes a group.
+    fn commit<I: Io>(&mut self, node: &mut Node<I>) -> Result<(), String> {
+        let Some((at, _)) = self.pick(node) else {
+            return Ok(());
+        };
+        let group = format!("group-{}", self.random.below(NAMES));
+        let (is_removal, offset) = (self.random.once_in(12), self.random.below(1 << 20) as i64);
+        let committed_ms = node.log.io().wall_ms();
+        let now = Now {
+            steady_ms: 0,
+            wall_ms: committed_ms,
+        };
+        let nobody = Identity {
+            member_id: "",
+            instance_id: None,
+        };
+        let committed = CommittedOffset {
+            offset,
+            leader_epoch: -1,
+            committed_ms,
+            expires_ms: -1,
+            metadata: "note".into(),
+        };
+        let logged = node.decide_group(|groups| match is_removal {
+            true => groups.prepare_remove(&group),
+            false => {
+                let offsets = vec![(at, committed)];
+                groups.prepare_commit(&group.as_str().into(), &nobody, -1, offsets, now)
+            }
+        });
+        match logged {
+            // Its first commit is not durable.
+            Err(GroupError::NotFound) if is_removal => {
+                self.done.refused += 1;
+                Ok(())
+            }
+            Err(error) => Err(format!("{group} was refused: {error}")),
+            Ok(Err(error)) => not_taken(&error),
+            Ok(Ok(sequence)) => {
+                self.trace(|| format!("{group}: {at} at {offset} in block {sequence}"));
+                self.done.commits += 1;
+                let partition = at.0;
+                let act = match is_removal {
+                    true => Act::Removed { group },
+                    false => Act::Committed {
+                        group,
+                        partition,
+                        offset,
+                    },
+                };
+                self.model.push(sequence.0, act);
+                Ok(())
+            }
         }
     }
 

@@ -1,0 +1,6 @@
+//! Groups as their members meet them, and in any order of what may happen.
+
+mod any_order;
+mod members;
+mod offsets;
+mod rig;

@@ -1,0 +1,173 @@
+//! Offsets: committed, forgotten, moved.
+
+use std::sync::Arc;
+
+use super::rig::{Rig, SETTINGS, partition, who};
+use crate::groups::{GroupError, GroupRecord, Groups, Sweep, coordinator};
+
+const RETENTION_MS: u32 = 7 * 24 * 3600 * 1000;
+
+fn offset(groups: &Groups) -> Option<i64> {
+    groups.offset("g", partition(0)).map(|found| found.offset)
+}
+
+/// Logs what a whole sweep decides.
+fn sweep(rig: &mut Rig, exists: bool) {
+    let mut sweep = Sweep::default();
+    while !sweep.is_at_end() {
+        let (now, keep) = (rig.now.wall_ms, i64::from(RETENTION_MS));
+        let records = rig.groups.sweep(&mut sweep, now, keep, |_| exists);
+        rig.pending.extend(records.iter().map(GroupRecord::encode));
+    }
+    rig.flush();
+}
+
+#[test]
+fn an_offset_is_there_when_it_is_durable_and_after_every_restart() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.commit("", -1, 5), Ok(()));
+    assert_eq!(offset(&rig.groups), None);
+    rig.flush();
+    assert_eq!(offset(&rig.groups), Some(5));
+    rig.commit("", -1, 6).unwrap();
+    rig.restart();
+    assert_eq!(offset(&rig.groups), Some(5));
+    // There is such a group, and it has no members.
+    let told = rig.commit("a", 1, 7);
+    assert_eq!(told, Err(GroupError::UnknownMember));
+    let told = Rig::new().commit("a", 1, 7);
+    assert_eq!(told, Err(GroupError::IllegalGeneration));
+}
+
+#[test]
+fn offsets_of_an_empty_group_expire_and_then_the_group_goes() {
+    let mut rig = Rig::new();
+    let (first, second, generation) = rig.two();
+    rig.commit(&first, generation, 5).unwrap();
+    rig.flush();
+    for _ in 0..3 {
+        // Sessions last while their members are heard.
+        rig.restart();
+        rig.now.wall_ms += i64::from(RETENTION_MS);
+        sweep(&mut rig, true);
+        assert_eq!(offset(&rig.groups), Some(5));
+    }
+    rig.leave(&first).unwrap();
+    rig.leave(&second).unwrap();
+    rig.flush();
+    rig.now.wall_ms += i64::from(RETENTION_MS) - 1;
+    sweep(&mut rig, true);
+    assert_eq!(offset(&rig.groups), Some(5));
+    rig.now.wall_ms += 1;
+    sweep(&mut rig, true);
+    sweep(&mut rig, true);
+    assert_eq!(offset(&rig.groups), None);
+    assert!(!rig.groups.exists("g"));
+}
+
+#[test]
+fn offsets_of_deleted_topics_are_forgotten() {
+    let mut rig = Rig::new();
+    rig.commit("", -1, 5).unwrap();
+    rig.flush();
+    sweep(&mut rig, false);
+    assert_eq!(offset(&rig.groups), None);
+}
+
+#[test]
+fn a_commit_that_is_on_its_way_is_not_lost_by_what_was_decided_without_it() {
+    let mut rig = Rig::new();
+    rig.commit("", -1, 5).unwrap();
+    rig.flush();
+    rig.now.wall_ms += i64::from(RETENTION_MS);
+    rig.commit("", -1, 6).unwrap();
+    sweep(&mut rig, true);
+    assert_eq!(offset(&rig.groups), Some(6));
+    let all: Vec<_> = rig.groups.offsets("g", None).collect();
+    assert_eq!((all.len(), all[0].0), (1, partition(0)));
+    assert_eq!(rig.groups.offsets("g", Some(partition(0))).count(), 0);
+    assert_eq!(rig.groups.offsets("h", None).count(), 0);
+}
+
+#[test]
+fn a_group_is_removed_when_it_is_empty_only() {
+    let mut rig = Rig::new();
+    assert_eq!(
+        rig.groups.prepare_remove("g").unwrap_err(),
+        GroupError::NotFound
+    );
+    let (first, second, generation) = rig.two();
+    rig.commit(&first, generation, 5).unwrap();
+    rig.flush();
+    assert_eq!(
+        rig.groups.prepare_remove("g").unwrap_err(),
+        GroupError::NotEmpty
+    );
+    rig.leave(&first).unwrap();
+    rig.leave(&second).unwrap();
+    let record = rig.groups.prepare_remove("g").unwrap();
+    rig.take();
+    rig.pending.push(record.encode());
+    rig.flush();
+    assert!(!rig.groups.exists("g"));
+    assert_eq!(offset(&rig.groups), None);
+    rig.restart();
+}
+
+#[test]
+fn offsets_of_topics_that_members_read_cannot_be_forgotten() {
+    let mut rig = Rig::new();
+    let mut join = rig.request("");
+    let subscription = [&[0, 1, 0, 0, 0, 1, 0, 4][..], b"read"].concat();
+    join.protocols[0].metadata = subscription.into();
+    rig.join_as(join);
+    let asked = [(partition(0), "read"), (partition(1), "other")];
+    let (record, outcomes) = rig.groups.prepare_forget("g", &asked).unwrap();
+    assert_eq!(outcomes, [Err(GroupError::Subscribed), Ok(())]);
+    let expected = GroupRecord::OffsetsForgotten {
+        group: "g".into(),
+        offsets: vec![(partition(1), i64::MAX)],
+    };
+    assert_eq!(record, expected);
+    let missing = rig.groups.prepare_forget("none", &asked);
+    assert_eq!(missing.unwrap_err(), GroupError::NotFound);
+}
+
+#[test]
+fn groups_move_to_the_log_at_their_place_with_all_they_have() {
+    let mut old = Vec::new();
+    let names: Vec<Arc<str>> = (0..40).map(|n| format!("group-{n}").into()).collect();
+    for log in 0..3 {
+        let mut rig = Rig::new();
+        for name in names.iter().filter(|name| coordinator(name, 3) == log) {
+            let mut join = rig.request("");
+            join.group = Arc::clone(name);
+            rig.join_as(join);
+            let offsets = vec![(partition(1), rig.committed(9))];
+            let commit = rig
+                .groups
+                .prepare_commit(name, &who(""), -1, offsets, rig.now);
+            // Members assigned by the group may not commit without their id.
+            assert_eq!(commit.unwrap_err(), GroupError::UnknownMember);
+            let record = GroupRecord::Offsets {
+                group: Arc::clone(name),
+                offsets: vec![(partition(1), rig.committed(9))],
+            };
+            rig.pending.push(record.encode());
+        }
+        rig.flush();
+        old.push(rig.groups);
+    }
+    let split = Groups::split(&old, 2);
+    for name in &names {
+        for (place, groups) in split.iter().enumerate() {
+            let found = groups.offset(name, partition(1)).is_some();
+            assert_eq!(found, coordinator(name, 2) == place);
+        }
+    }
+    for groups in &split {
+        let mut again = Groups::new(SETTINGS);
+        again.restore(&groups.checkpoint()).unwrap();
+        assert_eq!(again.checkpoint(), groups.checkpoint());
+    }
+}

@@ -1,0 +1,518 @@
+//! Consumer groups over the wire: found, joined, assigned, committed; and all of it after a
+//! restart.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_delete_request::{
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+use kafka_protocol::messages::{
+    ApiKey, DeleteGroupsRequest, DeleteGroupsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    DescribeGroupsRequest, DescribeGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse,
+    GroupId, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
+    LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse,
+    OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse,
+    OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::client::{Client, topic_name, with_node, with_node_in};
+
+const AT_ONCE: &[&str] = &["--group-initial-rebalance-delay-ms", "0"];
+
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const OFFSET_METADATA_TOO_LARGE: i16 = 12;
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+const NOT_COORDINATOR: i16 = 16;
+const ILLEGAL_GENERATION: i16 = 22;
+const INCONSISTENT_GROUP_PROTOCOL: i16 = 23;
+const INVALID_GROUP_ID: i16 = 24;
+const UNKNOWN_MEMBER_ID: i16 = 25;
+const INVALID_SESSION_TIMEOUT: i16 = 26;
+const REBALANCE_IN_PROGRESS: i16 = 27;
+const INVALID_REQUEST: i16 = 42;
+const NON_EMPTY_GROUP: i16 = 68;
+const GROUP_ID_NOT_FOUND: i16 = 69;
+const MEMBER_ID_REQUIRED: i16 = 79;
+const FENCED_INSTANCE_ID: i16 = 82;
+const GROUP_SUBSCRIBED_TO_TOPIC: i16 = 86;
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+fn group_id(group: &str) -> GroupId {
+    GroupId(text(group))
+}
+
+/// The core that has a group.
+fn find(cores: &[SocketAddr], group: &str) -> usize {
+    let mut client = Client::connect(cores[0]);
+    let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]);
+    let response: FindCoordinatorResponse = client.call(ApiKey::FindCoordinator, 4, &request);
+    let found = &response.coordinators[0];
+    assert_eq!((found.error_code, &*found.key), (0, group));
+    let port = u16::try_from(found.port).unwrap();
+    assert_eq!(cores[found.node_id.0 as usize].port(), port);
+    found.node_id.0 as usize
+}
+
+/// A member's connection to its coordinator.
+struct Member {
+    client: Client,
+    group: String,
+    id: StrBytes,
+    instance: Option<StrBytes>,
+    generation: i32,
+    subscription: Bytes,
+}
+
+impl Member {
+    fn of(cores: &[SocketAddr], group: &str) -> Member {
+        Member {
+            client: Client::connect(cores[find(cores, group)]),
+            group: group.to_owned(),
+            id: StrBytes::default(),
+            instance: None,
+            generation: -1,
+            // Version 1, one topic "t", no user data.
+            subscription: Bytes::from_static(&[0, 1, 0, 0, 0, 1, 0, 1, b't', 255, 255, 255, 255]),
+        }
+    }
+
+    fn request(&self) -> JoinGroupRequest {
+        let protocol = JoinGroupRequestProtocol::default()
+            .with_name(text("range"))
+            .with_metadata(self.subscription.clone());
+        JoinGroupRequest::default()
+            .with_group_id(group_id(&self.group))
+            .with_session_timeout_ms(10_000)
+            .with_rebalance_timeout_ms(20_000)
+            .with_member_id(self.id.clone())
+            .with_group_instance_id(self.instance.clone())
+            .with_protocol_type(text("consumer"))
+            .with_protocols(vec![protocol])
+    }
+
+    fn ask_to_join(&mut self, version: i16) {
+        let frame = self
+            .client
+            .frame(ApiKey::JoinGroup, version, &self.request());
+        self.client.send(&frame);
+    }
+
+    fn joined(&mut self, version: i16) -> JoinGroupResponse {
+        let (_, joined): (_, JoinGroupResponse) = self.client.receive(ApiKey::JoinGroup, version);
+        if joined.error_code == 0 || joined.error_code == MEMBER_ID_REQUIRED {
+            self.id = joined.member_id.clone();
+            self.generation = joined.generation_id;
+        }
+        joined
+    }
+
+    /// Joins as clients do: again with the id they are given.
+    fn join(&mut self, version: i16) -> JoinGroupResponse {
+        self.ask_to_join(version);
+        let joined = self.joined(version);
+        if joined.error_code != MEMBER_ID_REQUIRED {
+            return joined;
+        }
+        assert!(version >= 4);
+        self.ask_to_join(version);
+        self.joined(version)
+    }
+
+    fn sync(&mut self, version: i16, parts: &[(&StrBytes, &'static str)]) -> SyncGroupResponse {
+        let parts = parts.iter().map(|(id, part)| {
+            SyncGroupRequestAssignment::default()
+                .with_member_id((*id).clone())
+                .with_assignment(Bytes::from_static(part.as_bytes()))
+        });
+        let request = SyncGroupRequest::default()
+            .with_group_id(group_id(&self.group))
+            .with_generation_id(self.generation)
+            .with_member_id(self.id.clone())
+            .with_assignments(parts.collect());
+        let request = match version {
+            5.. => request
+                .with_protocol_type(Some(text("consumer")))
+                .with_protocol_name(Some(text("range"))),
+            _ => request,
+        };
+        self.client.call(ApiKey::SyncGroup, version, &request)
+    }
+
+    fn heartbeat(&mut self, version: i16) -> i16 {
+        let request = HeartbeatRequest::default()
+            .with_group_id(group_id(&self.group))
+            .with_generation_id(self.generation)
+            .with_member_id(self.id.clone());
+        let request = match version {
+            3.. => request.with_group_instance_id(self.instance.clone()),
+            _ => request,
+        };
+        let response: HeartbeatResponse = self.client.call(ApiKey::Heartbeat, version, &request);
+        response.error_code
+    }
+
+    fn leave(&mut self, version: i16) -> i16 {
+        let request = LeaveGroupRequest::default().with_group_id(group_id(&self.group));
+        if version < 3 {
+            let request = request.with_member_id(self.id.clone());
+            let response: LeaveGroupResponse =
+                self.client.call(ApiKey::LeaveGroup, version, &request);
+            return response.error_code;
+        }
+        let who = MemberIdentity::default()
+            .with_member_id(self.id.clone())
+            .with_group_instance_id(self.instance.clone());
+        let request = request.with_members(vec![who]);
+        let response: LeaveGroupResponse = self.client.call(ApiKey::LeaveGroup, version, &request);
+        assert_eq!(response.error_code, 0);
+        response.members[0].error_code
+    }
+
+    fn commit(&mut self, version: i16, topic: &'static str, offset: i64, metadata: &str) -> i16 {
+        let partition = OffsetCommitRequestPartition::default()
+            .with_committed_offset(offset)
+            .with_committed_metadata(Some(text(metadata)));
+        let topic = OffsetCommitRequestTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(vec![partition]);
+        let request = OffsetCommitRequest::default()
+            .with_group_id(group_id(&self.group))
+            .with_generation_id_or_member_epoch(self.generation)
+            .with_member_id(self.id.clone())
+            .with_topics(vec![topic]);
+        let response: OffsetCommitResponse =
+            self.client.call(ApiKey::OffsetCommit, version, &request);
+        response.topics[0].partitions[0].error_code
+    }
+
+    /// Offset and metadata of a topic's partition 0.
+    fn committed(&mut self, version: i16, topic: &'static str) -> (i64, String) {
+        if version >= 8 {
+            let topic = OffsetFetchRequestTopics::default()
+                .with_name(topic_name(topic))
+                .with_partition_indexes(vec![0]);
+            let group = OffsetFetchRequestGroup::default()
+                .with_group_id(group_id(&self.group))
+                .with_topics(Some(vec![topic]));
+            let all = group.clone().with_topics(None);
+            let request = OffsetFetchRequest::default().with_groups(vec![group, all]);
+            let response: OffsetFetchResponse =
+                self.client.call(ApiKey::OffsetFetch, version, &request);
+            assert!(response.groups.iter().all(|group| group.error_code == 0));
+            let found = &response.groups[0].topics[0].partitions[0];
+            let all = &response.groups[1].topics;
+            assert_eq!(all.is_empty(), found.committed_offset < 0, "{all:?}");
+            let metadata = found.metadata.as_ref().unwrap().to_string();
+            return (found.committed_offset, metadata);
+        }
+        let topic = OffsetFetchRequestTopic::default()
+            .with_name(topic_name(topic))
+            .with_partition_indexes(vec![0]);
+        let request = OffsetFetchRequest::default()
+            .with_group_id(group_id(&self.group))
+            .with_topics(Some(vec![topic]));
+        let response: OffsetFetchResponse =
+            self.client.call(ApiKey::OffsetFetch, version, &request);
+        assert_eq!(response.error_code, 0);
+        let found = &response.topics[0].partitions[0];
+        (
+            found.committed_offset,
+            found.metadata.as_ref().unwrap().to_string(),
+        )
+    }
+
+    fn delete_group(&mut self) -> i16 {
+        let request = DeleteGroupsRequest::default().with_groups_names(vec![group_id(&self.group)]);
+        let response: DeleteGroupsResponse = self.client.call(ApiKey::DeleteGroups, 2, &request);
+        response.results[0].error_code
+    }
+
+    fn state(&mut self, version: i16) -> (i16, String, usize) {
+        let request = DescribeGroupsRequest::default().with_groups(vec![group_id(&self.group)]);
+        let response: DescribeGroupsResponse =
+            self.client.call(ApiKey::DescribeGroups, version, &request);
+        let group = &response.groups[0];
+        (
+            group.error_code,
+            group.group_state.to_string(),
+            group.members.len(),
+        )
+    }
+}
+
+#[test]
+fn every_version_joins_syncs_beats_and_leaves() {
+    with_node(AT_ONCE, |cores| {
+        for version in 0..=9 {
+            let mut member = Member::of(cores, &format!("group-{version}"));
+            let joined = member.join(version);
+            assert_eq!((joined.error_code, joined.generation_id), (0, 1));
+            assert_eq!(joined.leader, joined.member_id);
+            assert_eq!(joined.members.len(), 1);
+            assert_eq!(joined.members[0].metadata, member.subscription);
+            assert!(member.id.starts_with("test-"), "{}", member.id);
+            let id = member.id.clone();
+            let synced = member.sync(version.min(5), &[(&id, "part")]);
+            assert_eq!((synced.error_code, &*synced.assignment), (0, &b"part"[..]));
+            assert_eq!(member.heartbeat(version.min(4)), 0);
+            assert_eq!(member.leave(version.min(5)), 0);
+            assert_eq!(member.heartbeat(version.min(4)), UNKNOWN_MEMBER_ID);
+        }
+    });
+}
+
+#[test]
+fn two_members_rebalance_when_the_second_comes_and_when_it_goes() {
+    with_node(AT_ONCE, |cores| {
+        let mut first = Member::of(cores, "g");
+        let mut second = Member::of(cores, "g");
+        first.join(9);
+        let id = first.id.clone();
+        first.sync(5, &[(&id, "all")]);
+        second.ask_to_join(9);
+        assert_eq!(second.joined(9).error_code, MEMBER_ID_REQUIRED);
+        second.ask_to_join(9);
+        while first.heartbeat(4) != REBALANCE_IN_PROGRESS {}
+        let joined = first.join(9);
+        assert_eq!((joined.error_code, joined.generation_id), (0, 2));
+        assert_eq!(joined.members.len(), 2);
+        let other = second.joined(9);
+        assert_eq!((other.error_code, other.generation_id), (0, 2));
+        assert!(other.members.is_empty() && other.leader == first.id);
+        let (one, two) = (first.id.clone(), second.id.clone());
+        let synced = first.sync(5, &[(&one, "one"), (&two, "two")]);
+        assert_eq!(&*synced.assignment, b"one");
+        assert_eq!(&*second.sync(5, &[]).assignment, b"two");
+        assert_eq!(first.state(6), (0, "Stable".to_owned(), 2));
+        assert_eq!(second.leave(5), 0);
+        assert_eq!(first.heartbeat(4), REBALANCE_IN_PROGRESS);
+        assert_eq!(first.state(5), (0, "PreparingRebalance".to_owned(), 1));
+        assert_eq!(first.join(9).generation_id, 3);
+    });
+}
+
+#[test]
+fn offsets_are_committed_in_every_version_and_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = std::sync::Mutex::new(StrBytes::default());
+    with_node_in(dir.path(), AT_ONCE, |cores| {
+        Client::connect(cores[0]).create("t", &[]);
+        let mut member = Member::of(cores, "g");
+        assert_eq!(member.committed(8, "t"), (-1, String::new()));
+        for (version, offset) in (2..=8).zip(10..) {
+            // Without a member: the group is empty.
+            assert_eq!(member.commit(version, "t", offset, "note"), 0);
+            assert_eq!(
+                member.committed(version.max(1), "t"),
+                (offset, "note".to_owned())
+            );
+        }
+        assert_eq!(member.committed(1, "t").0, 16);
+        assert_eq!(member.commit(8, "none", 1, ""), UNKNOWN_TOPIC_OR_PARTITION);
+        let long = "x".repeat(4097);
+        assert_eq!(member.commit(8, "t", 1, &long), OFFSET_METADATA_TOO_LARGE);
+        member.join(9);
+        assert_eq!(member.commit(8, "t", 17, ""), REBALANCE_IN_PROGRESS);
+        let own = member.id.clone();
+        member.sync(5, &[(&own, "all")]);
+        assert_eq!(member.commit(8, "t", 18, ""), 0);
+        *id.lock().unwrap() = member.id.clone();
+    });
+    let generation = 1;
+    with_node_in(dir.path(), AT_ONCE, |cores| {
+        let mut member = Member::of(cores, "g");
+        assert_eq!(member.committed(8, "t").0, 18);
+        // The member goes on where it was, and strangers are refused.
+        assert_eq!(member.commit(8, "t", 19, ""), UNKNOWN_MEMBER_ID);
+        member.id = id.lock().unwrap().clone();
+        member.generation = generation;
+        assert_eq!(member.heartbeat(4), 0);
+        assert_eq!(member.commit(8, "t", 20, ""), 0);
+        member.generation = generation + 1;
+        assert_eq!(member.commit(8, "t", 21, ""), ILLEGAL_GENERATION);
+        member.generation = generation;
+        assert_eq!(&*member.sync(5, &[]).assignment, b"all");
+        assert_eq!(member.committed(8, "t").0, 20);
+    });
+}
+
+#[test]
+fn a_static_member_keeps_its_place_and_fences_who_had_it() {
+    with_node(AT_ONCE, |cores| {
+        let mut first = Member::of(cores, "g");
+        first.instance = Some(text("host"));
+        assert_eq!(first.join(9).error_code, 0);
+        let id = first.id.clone();
+        first.sync(5, &[(&id, "all")]);
+        let mut second = Member::of(cores, "g");
+        second.instance = Some(text("host"));
+        let joined = second.join(9);
+        assert_eq!((joined.error_code, joined.generation_id), (0, 1));
+        assert!(joined.skip_assignment);
+        assert_eq!(first.heartbeat(4), FENCED_INSTANCE_ID);
+        assert_eq!(second.heartbeat(4), 0);
+        assert_eq!(&*second.sync(5, &[]).assignment, b"all");
+    });
+}
+
+#[test]
+fn what_is_asked_wrongly_is_refused_as_kafka_does() {
+    with_node(AT_ONCE, |cores| {
+        let mut member = Member::of(cores, "g");
+        let mut ask = |change: &dyn Fn(JoinGroupRequest) -> JoinGroupRequest| {
+            let request = change(member.request());
+            let response: JoinGroupResponse = member.client.call(ApiKey::JoinGroup, 3, &request);
+            response.error_code
+        };
+        let timeout = ask(&|request| request.with_session_timeout_ms(5));
+        assert_eq!(timeout, INVALID_SESSION_TIMEOUT);
+        let none = ask(&|request| request.with_protocols(Vec::new()));
+        assert_eq!(none, INCONSISTENT_GROUP_PROTOCOL);
+        let stranger = ask(&|request| request.with_member_id(text("stranger")));
+        assert_eq!(stranger, UNKNOWN_MEMBER_ID);
+        // A member that does not say which protocol it knows, and of a group that is not there.
+        for (version, code) in [(4, UNKNOWN_MEMBER_ID), (5, INCONSISTENT_GROUP_PROTOCOL)] {
+            let request = SyncGroupRequest::default().with_group_id(group_id("g"));
+            let response: SyncGroupResponse =
+                member.client.call(ApiKey::SyncGroup, version, &request);
+            assert_eq!(response.error_code, code);
+        }
+        // Of an id that no client should have, on the core it belongs to.
+        let mut nameless = Member::of(cores, "");
+        assert_eq!(nameless.join(9).error_code, INVALID_GROUP_ID);
+        // Another core.
+        let other = 1 - find(cores, "g");
+        let mut lost = Member::of(cores, "g");
+        lost.client = Client::connect(cores[other]);
+        assert_eq!(lost.join(9).error_code, NOT_COORDINATOR);
+        assert_eq!(lost.heartbeat(4), NOT_COORDINATOR);
+        assert_eq!(lost.commit(8, "t", 1, ""), NOT_COORDINATOR);
+        assert_eq!(lost.delete_group(), NOT_COORDINATOR);
+        assert_eq!(lost.state(6).0, NOT_COORDINATOR);
+        // Keys of what is not here.
+        for (version, key_type) in [(0, 0), (3, 0), (6, 1)] {
+            let request = FindCoordinatorRequest::default();
+            let request = match version {
+                0..=3 => request.with_key(text("g")),
+                _ => request
+                    .with_key_type(key_type)
+                    .with_coordinator_keys(vec![text("g")]),
+            };
+            let response: FindCoordinatorResponse =
+                lost.client.call(ApiKey::FindCoordinator, version, &request);
+            let code = match version {
+                0..=3 => response.error_code,
+                _ => response.coordinators[0].error_code,
+            };
+            let expected = if key_type == 0 { 0 } else { INVALID_REQUEST };
+            assert_eq!(code, expected, "version {version}");
+        }
+    });
+}
+
+#[test]
+fn a_join_that_waits_is_answered_when_the_node_stops() {
+    let waiting = std::sync::Mutex::new(None);
+    with_node(&["--group-initial-rebalance-delay-ms", "60000"], |cores| {
+        let mut member = Member::of(cores, "g");
+        member.ask_to_join(3);
+        // Read by the node before it stops.
+        let mut other = Member::of(cores, "g");
+        while other.state(5).1 != "PreparingRebalance" {}
+        *waiting.lock().unwrap() = Some(std::thread::spawn(move || member.joined(3)));
+    });
+    let waiting = waiting.into_inner().unwrap().unwrap();
+    assert_eq!(
+        waiting.join().unwrap().error_code,
+        COORDINATOR_NOT_AVAILABLE
+    );
+}
+
+#[test]
+fn offsets_of_a_deleted_topic_are_not_those_of_the_next_of_its_name() {
+    let sweeping = ["--offsets-retention-check-ms", "20"];
+    with_node(&[AT_ONCE, &sweeping[..]].concat(), |cores| {
+        let mut any = Client::connect(cores[0]);
+        any.create("t", &[]);
+        let mut member = Member::of(cores, "g");
+        assert_eq!(member.commit(8, "t", 5, ""), 0);
+        // Looked at and kept.
+        std::thread::sleep(std::time::Duration::from_millis(60));
+        assert_eq!(member.committed(8, "t").0, 5);
+        let request = DeleteTopicsRequest::default().with_topic_names(vec![topic_name("t")]);
+        let response: DeleteTopicsResponse = any.call(ApiKey::DeleteTopics, 5, &request);
+        assert_eq!(response.responses[0].error_code, 0);
+        any.create("t", &[]);
+        assert_eq!(member.committed(8, "t").0, -1);
+        // Nothing of the group is left when its offsets are forgotten.
+        while member.state(5).1 != "Dead" {}
+    });
+}
+
+#[test]
+fn operators_list_delete_and_forget() {
+    with_node(AT_ONCE, |cores| {
+        let mut any = Client::connect(cores[0]);
+        any.create("t", &[]);
+        any.create("u", &[]);
+        let mut member = Member::of(cores, "g");
+        assert_eq!(member.delete_group(), GROUP_ID_NOT_FOUND);
+        assert_eq!(member.state(5), (0, "Dead".to_owned(), 0));
+        assert_eq!(member.state(6).0, GROUP_ID_NOT_FOUND);
+        member.join(9);
+        let id = member.id.clone();
+        member.sync(5, &[(&id, "all")]);
+        assert_eq!(member.commit(8, "t", 1, ""), 0);
+        assert_eq!(member.commit(8, "u", 2, ""), 0);
+        for (version, states, count) in
+            [(0, None, 1), (4, Some("stable"), 1), (5, Some("Empty"), 0)]
+        {
+            let mut found = 0;
+            for core in cores {
+                let request = ListGroupsRequest::default()
+                    .with_states_filter(states.map(text).into_iter().collect());
+                let mut client = Client::connect(*core);
+                let response: ListGroupsResponse =
+                    client.call(ApiKey::ListGroups, version, &request);
+                found += response.groups.len();
+            }
+            assert_eq!(found, count, "version {version}");
+        }
+        assert_eq!(member.delete_group(), NON_EMPTY_GROUP);
+        let topics = ["t", "u"].map(|name| {
+            OffsetDeleteRequestTopic::default()
+                .with_name(topic_name(name))
+                .with_partitions(vec![OffsetDeleteRequestPartition::default()])
+        });
+        let request = OffsetDeleteRequest::default()
+            .with_group_id(group_id("g"))
+            .with_topics(topics.to_vec());
+        let response: OffsetDeleteResponse = member.client.call(ApiKey::OffsetDelete, 0, &request);
+        let codes: Vec<i16> = response
+            .topics
+            .iter()
+            .map(|topic| topic.partitions[0].error_code)
+            .collect();
+        assert_eq!(codes, [GROUP_SUBSCRIBED_TO_TOPIC, 0]);
+        assert_eq!(member.committed(8, "t").0, 1);
+        // Of "u" nothing is left.
+        assert_eq!(member.committed(7, "u").0, -1);
+        assert_eq!(member.leave(5), 0);
+        assert_eq!(member.delete_group(), 0);
+        assert_eq!(member.committed(8, "t").0, -1);
+    });
+}
