@@ -3,6 +3,8 @@
 # demonstration. What each stage printed goes to tests/results/release-DATE-COMMIT.txt, which is
 # committed. Run .ci/run first: it installs the clients.
 #
+#   tests/release-tier.sh [rigs|simulations]      only those; else both, and the demonstration
+#
 #   RINGLOG_KILL_ROUNDS (500), RINGLOG_POWER_CUTS (1000), RINGLOG_SIM_SEEDS (10000),
 #   RINGLOG_TEXT_FILE_MB (500)
 set -uo pipefail
@@ -15,10 +17,12 @@ export RINGLOG_TEXT_FILE_MB=${RINGLOG_TEXT_FILE_MB:-500}
 export RINGLOG_REQUIRE_CLIENTS=1 CARGO_TERM_COLOR=never
 seeds=${RINGLOG_SIM_SEEDS:-10000}
 
+lanes=${1:-all}
 commit=$(git rev-parse --short=12 HEAD)
 [ -z "$(git status --porcelain --untracked-files=no)" ] || commit=$commit-changed
 mkdir -p tests/results
 result=tests/results/release-$(date -u +%Y-%m-%d)-$commit.txt
+[ "$lanes" = all ] || result=${result%.txt}-$lanes.txt
 
 about() {
     echo "Ringlog release tier"
@@ -63,16 +67,18 @@ simulations() {
 run() {
     about
     # Built before anything is timed; then the rigs, which wait for disks and processes, beside the simulator.
-    stage "build" cargo build --release --quiet --workspace --all-targets
-    local simulated
+    stage "build" cargo build --release --quiet --workspace --bins --tests
+    local simulated lane=
     simulated=$(mktemp)
-    simulations >"$simulated" 2>&1 &
-    local lane=$!
-    rigs
-    wait "$lane"
+    if [ "$lanes" != rigs ]; then
+        simulations >"$simulated" 2>&1 &
+        lane=$!
+    fi
+    [ "$lanes" = simulations ] || rigs
+    [ -z "$lane" ] || wait "$lane"
     cat "$simulated"
     rm "$simulated"
-    stage "demonstration" target/release/loadgen demo
+    [ "$lanes" != all ] || stage "demonstration" target/release/loadgen demo
     printf '\nduration  %s s\n' "$SECONDS"
 }
 

@@ -191,6 +191,7 @@ fn fetch_response(criterion: &mut Criterion) {
     let records = Buf::from_vec(batch(16 << 10));
     let answer = || fetched::FetchAnswer {
         error: None,
+        session_id: 0,
         topics: vec![(TopicRef::Name("orders".into()), PARTITIONS)],
         partitions: (0_i32..)
             .take(PARTITIONS)
