@@ -67,7 +67,9 @@ simulations() {
 run() {
     about
     # Built before anything is timed; then the rigs, which wait for disks and processes, beside the simulator.
-    stage "build" cargo build --release --quiet --workspace --bins --tests
+    local built=(--workspace --bins --tests)
+    [ "$lanes" != simulations ] || built=(--bin sim)
+    stage "build" cargo build --release --quiet "${built[@]}"
     local simulated lane=
     simulated=$(mktemp)
     if [ "$lanes" != rigs ]; then
