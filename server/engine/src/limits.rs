@@ -62,7 +62,7 @@ pub const GROUP_BYTES_PER_LOG: usize = 256 << 20;
 pub const OFFSETS_PER_LOG: usize = 2_000_000;
 
 /// Groups whose timers are looked at in one step.
-pub const GROUPS_PER_TIMER_STEP: usize = 16;
+pub const GROUPS_PER_TIMER_STEP: usize = 4;
 
 /// Rows looked at in one step of [`crate::groups::Groups::sweep`].
 pub const ROWS_PER_SWEEP_STEP: usize = 512;

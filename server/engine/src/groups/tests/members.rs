@@ -204,6 +204,42 @@ fn a_static_member_comes_back_under_a_new_id_without_a_rebalance_and_fences_the_
 }
 
 #[test]
+fn each_waits_for_its_own_entry_and_not_for_the_one_before() {
+    let mut rig = Rig::new();
+    let come = |rig: &mut Rig, id: &str, host: &str| {
+        let mut join = rig.request(id);
+        join.instance_id = Some(host.into());
+        rig.join_as(join)
+    };
+    let first = come(&mut rig, "", "a");
+    let first = rig.joined(first).unwrap().member_id;
+    let second = come(&mut rig, "", "b");
+    come(&mut rig, &first, "a");
+    let second = rig.joined(second).unwrap();
+    rig.sync(&first, second.generation, &[]);
+    rig.flush();
+    // Both come back under new ids: an entry for each.
+    let first = come(&mut rig, "", "a");
+    let again = come(&mut rig, "", "b");
+    rig.flush_one();
+    assert!(!rig.is_open(first) && rig.is_open(again));
+    // And an assignment behind that of the second.
+    let first = rig.joined(first).unwrap();
+    let third = rig.join("");
+    let rejoined = come(&mut rig, &first.member_id, "a");
+    let newest = come(&mut rig, "", "b");
+    let rejoined = rig.joined(rejoined).unwrap();
+    assert_eq!(rig.joined(newest).unwrap().generation, rejoined.generation);
+    assert!(!rig.is_open(third));
+    let leader = rejoined.leader;
+    let waiting = rig.sync(&leader, rejoined.generation, &[(&leader, "x")]);
+    rig.flush_one();
+    assert!(!rig.is_open(again) && rig.is_open(waiting));
+    rig.flush_one();
+    assert_eq!(&*rig.synced(waiting).unwrap().assignment, b"x");
+}
+
+#[test]
 fn members_of_another_generation_and_strangers_are_told_so() {
     let mut rig = Rig::new();
     let (first, _, generation) = rig.two();

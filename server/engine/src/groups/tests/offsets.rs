@@ -90,6 +90,31 @@ fn a_commit_that_is_on_its_way_is_not_lost_by_what_was_decided_without_it() {
 }
 
 #[test]
+fn a_group_that_was_unused_stays_when_a_commit_came_first() {
+    let mut rig = Rig::new();
+    rig.commit("", -1, 5).unwrap();
+    rig.flush();
+    sweep_offsets_only(&mut rig);
+    assert!(rig.groups.exists("g"));
+    rig.commit("", -1, 6).unwrap();
+    // Decides without it that the group has nothing.
+    sweep(&mut rig, true);
+    assert_eq!(offset(&rig.groups), Some(6));
+    sweep_offsets_only(&mut rig);
+    sweep(&mut rig, true);
+    assert!(!rig.groups.exists("g"));
+}
+
+/// Forgets all offsets, and not yet the group.
+fn sweep_offsets_only(rig: &mut Rig) {
+    let mut sweep = Sweep::default();
+    let records = rig.groups.sweep(&mut sweep, rig.now.wall_ms, 0, |_| false);
+    assert_eq!(records.len(), 1);
+    rig.pending.extend(records.iter().map(GroupRecord::encode));
+    rig.flush();
+}
+
+#[test]
 fn a_group_is_removed_when_it_is_empty_only() {
     let mut rig = Rig::new();
     assert_eq!(

@@ -69,6 +69,15 @@ impl Rig {
         }
     }
 
+    /// The next entry of the log becomes durable.
+    pub fn flush_one(&mut self) {
+        self.take();
+        let record = self.pending.remove(0);
+        self.groups.apply(&record).unwrap();
+        self.log.push(record);
+        self.take();
+    }
+
     /// Everything in the log becomes durable.
     pub fn flush(&mut self) {
         self.take();
