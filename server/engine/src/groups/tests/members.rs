@@ -204,6 +204,38 @@ fn a_static_member_comes_back_under_a_new_id_without_a_rebalance_and_fences_the_
 }
 
 #[test]
+fn a_leader_that_does_not_come_back_is_replaced_by_one_that_does() {
+    let mut rig = Rig::new();
+    let mut join = rig.request("");
+    join.instance_id = Some("host".into());
+    let leader = rig.join_as(join);
+    let leader = rig.joined(leader).unwrap();
+    assert_eq!(leader.leader, leader.member_id);
+    let second = rig.join("");
+    // Its session lasts, and the rebalance does not wait for it any longer.
+    for _ in 0..2 {
+        let who = Identity {
+            member_id: &leader.member_id,
+            instance_id: Some("host"),
+        };
+        let told = rig.groups.heartbeat("g", &who, leader.generation, rig.now);
+        assert_eq!(told, Err(GroupError::RebalanceInProgress));
+        rig.later(SESSION_MS - 1);
+    }
+    let who = Identity {
+        member_id: &leader.member_id,
+        instance_id: Some("host"),
+    };
+    let told = rig.groups.heartbeat("g", &who, leader.generation, rig.now);
+    assert_eq!(told, Err(GroupError::RebalanceInProgress));
+    rig.later(2);
+    let second = rig.joined(second).unwrap();
+    assert_eq!(second.leader, second.member_id);
+    // The static member keeps its place.
+    assert_eq!(second.members.len(), 2);
+}
+
+#[test]
 fn each_waits_for_its_own_entry_and_not_for_the_one_before() {
     let mut rig = Rig::new();
     let come = |rig: &mut Rig, id: &str, host: &str| {
