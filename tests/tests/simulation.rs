@@ -219,7 +219,7 @@ fn mistakes_in_recycling_are_caught() {
     caught(
         SeededBug::DropPredecessorEarly,
         Settings::failing_disk(),
-        341..342,
+        136..137,
     );
 }
 
@@ -334,7 +334,11 @@ fn scrubbing_under_silent_corruption_names_only_what_is_corrupted() {
 #[test]
 fn segments_are_cleaned_under_power_cuts_and_failures_and_nothing_is_lost() {
     for faults in [Faults::power_cuts_only(), Settings::failing_disk()] {
-        let settings = with_cleaner(faults, None);
+        // Lives that are long enough for a run, which goes on in small pieces.
+        let settings = Settings {
+            steps: 900,
+            ..with_cleaner(faults, None)
+        };
         let mut total = Outcome::default();
         for seed in 0..50 {
             match run(seed, &settings) {
