@@ -264,7 +264,12 @@ impl<I: Io> Log<I> {
     ) -> Located {
         let holds = |row: &RunRow| row.block.first <= offset && offset < row.block.end;
         let known = ahead.iter().flat_map(|rows| rows.iter());
-        let row = match known.copied().find(holds) {
+        // Of what was kept only the row that was asked for is known to count.
+        let counts = |row: &RunRow| {
+            let run = self.run_of(row.segment);
+            run.is_some_and(|run| self.counts_in(run, row))
+        };
+        let row = match known.copied().find(|row| holds(row) && counts(row)) {
             Some(row) => row,
             None => {
                 let most = most_rows.max(LEAST_ROWS_AHEAD);

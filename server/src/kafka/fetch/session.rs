@@ -107,8 +107,8 @@ impl Drop for Room {
 }
 
 impl SessionSlot {
-    /// What a request of this version wants. A full one ends the connection's session, and begins
-    /// another if it asks for it and there is room.
+    /// What a request of this version wants. A full one ends the connection's session if it names it
+    /// or begins another, for which there may be no room.
     ///
     /// Cancellation: the session ends.
     ///
@@ -121,7 +121,10 @@ impl SessionSlot {
         request: FetchRequest,
     ) -> Result<Turn, ResponseError> {
         if request.is_full() {
-            let _ended = self.0.take();
+            let is_own = |open: &Session| open.id == request.session_id;
+            if request.session_epoch == 0 || self.0.borrow().as_ref().is_some_and(is_own) {
+                let _ended = self.0.take();
+            }
             let session = (request.session_epoch == 0)
                 .then(|| Session::new(metrics, by_id, request.partitions.len()))
                 .flatten();

@@ -115,9 +115,9 @@ impl<I: Io> Log<I> {
         rows
     }
 
-    /// The first row in any run that is live and ends behind `offset`: what is ahead of the
-    /// partition's reader, `most` rows of a run as far as they are in memory. They count, and
-    /// the first is the row that was looked for. `None`: there is no such row.
+    /// The first row in any run that counts and ends behind `offset`, and with it what is ahead of the
+    /// partition's reader: up to `most` rows of that run, as far as they are in memory. Those counted
+    /// when they were looked up. `None`: there is no such row.
     ///
     /// # Errors
     /// As [`Log::covered_row`].

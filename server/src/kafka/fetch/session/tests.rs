@@ -229,10 +229,15 @@ fn a_request_that_is_not_the_next_of_the_session_is_refused_and_the_session_stay
     drop(begin(&slot, &metrics, request(id, 2, &[], &[])).unwrap());
     assert_eq!(metrics.fetch_sessions.get(), 0);
     assert_eq!(refused(request(id, 3, &[], &[])), unknown);
-    // A full fetch without a session ends the one there is.
+    // A full fetch without a session leaves the one there is, and ends it if it names it.
     let turn = begin(&slot, &metrics, request(0, 0, &[((0, 0), 0)], &[])).unwrap();
     let answers = found(&turn, |_| (1, false, false));
     let id = slot.end(turn, answers, Vec::new()).session_id;
+    let turn = begin(&slot, &metrics, request(0, -1, &[((0, 0), 0)], &[])).unwrap();
+    let answers = found(&turn, |_| (1, false, false));
+    let answer = slot.end(turn, answers, Vec::new());
+    assert_eq!((answer.session_id, told(&answer)), (0, vec![(0, 0)]));
+    assert_eq!(metrics.fetch_sessions.get(), 1);
     let turn = begin(&slot, &metrics, request(id, -1, &[((0, 0), 0)], &[])).unwrap();
     let answers = found(&turn, |_| (1, false, false));
     let answer = slot.end(turn, answers, Vec::new());
