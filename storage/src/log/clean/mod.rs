@@ -8,7 +8,7 @@
 //! | file | what |
 //! |---|---|
 //! | `policy` | which segments |
-//! | `plan`, `look` | what the log knows of them |
+//! | `plan`, `look`, `walk`, `order` | what the log knows of them |
 //! | `budget` | how fast |
 //! | `task`, `lay` | the helper's part: bytes in, bytes out |
 //! | `state`, `targets` | how far a run is |
@@ -28,6 +28,7 @@ mod group;
 mod lay;
 mod look;
 mod look_state;
+mod order;
 mod pass;
 mod pieces;
 mod plan;
@@ -37,6 +38,7 @@ mod state;
 mod switch;
 mod targets;
 mod task;
+mod walk;
 mod write;
 
 pub use pass::Compactable;

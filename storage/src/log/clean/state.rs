@@ -3,7 +3,8 @@
 use ringlog_types::Sequence;
 
 use super::targets::{Targets, Written};
-use super::task::{CleanTask, Gathered};
+use super::task::{CleanTask, Gathered, Source};
+use super::walk::Walk;
 use crate::format::replaced::Moved;
 use crate::log::runs::covered_rows::CoveredRows;
 
@@ -25,6 +26,8 @@ pub(super) struct Run {
 pub(super) enum State {
     /// The bytes of a source (its place among the sources) are read.
     Read(usize, Gathered, Vec<u8>),
+    /// It is read; what lives in it is listed.
+    List(usize, Gathered, Box<Source>, Walk),
     /// Waits for the helper to take it.
     Task(usize, CleanTask),
     /// With the helper, which works on this source, or behind the last.
