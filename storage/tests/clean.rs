@@ -113,6 +113,42 @@ fn what_was_cleaned_reads_as_before_in_this_life_and_the_next() {
 }
 
 #[test]
+fn a_run_that_takes_many_steps_meets_whatever_is_written_and_removed_meanwhile() {
+    for seed in 0..6 {
+        let config = LogConfig {
+            clean_step_rows: 1,
+            ..eager()
+        };
+        let (mut rig, mut log) = aged(seed, config);
+        let mut turns = 0;
+        while log.stats().clean_runs < 2 {
+            log.plan_cleaning(&|_| Lasting::Long);
+            if turns % 4 == 0 {
+                rig.work(&mut log, 1);
+            }
+            turn(&mut rig, &mut log);
+            turns += 1;
+            assert!(
+                turns < 20_000,
+                "seed {seed}: no second run comes to its end"
+            );
+        }
+        rig.settle(&mut log);
+        assert_eq!(rig.read_all(&mut log).unwrap(), [], "seed {seed}");
+        rig.disk.power_cut();
+        drop(log);
+        for life in 1..3 {
+            let context = format!("seed {seed}, life {life}");
+            let mut log = reopen(&mut rig, &context);
+            rig.work(&mut log, 200);
+            rig.settle(&mut log);
+            assert_eq!(rig.read_all(&mut log).unwrap(), [], "{context}");
+            rig.disk.power_cut();
+        }
+    }
+}
+
+#[test]
 fn sparse_segments_give_their_space_back() {
     let mut rig = Rig::new(3, eager());
     let (mut log, _) = rig.try_open().unwrap();

@@ -10,12 +10,12 @@ use std::rc::Rc;
 
 use ringlog_types::PartitionId;
 
+use super::held::{Step, Walk};
 use super::look_state::{Begun, Closer, Closeup, Count, Found, Known, Look, Looked, Order, Tally};
 use super::order::{Ordered, Ordering};
 use super::plan::Lasting;
 use super::policy::{Candidate, choose};
 use super::state::Run;
-use super::walk::{Step, Walk};
 use crate::format::replaced::Moved;
 use crate::io::Io;
 use crate::log::{Log, Read};

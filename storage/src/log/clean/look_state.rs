@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use super::held::{Held, Walk};
 use super::order::Ordering;
 use super::policy::{Candidate, Reason};
 use super::state::Run;
-use super::walk::{Held, Walk};
 use crate::log::index::{Covered, Footer};
 use crate::log::runs::covered_rows::CoveredRows;
 

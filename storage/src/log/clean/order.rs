@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::walk::Held;
+use super::held::Held;
 
 /// How far it is.
 #[derive(Debug)]

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use ringlog_types::{PartitionId, Sequence};
 
+use super::held::{Held, Step, Walk};
 use super::look_state::{Closer, Look, Looked, Survey, Tally};
 use super::policy::{Candidate, Rules, choose};
-use super::walk::{Held, Step, Walk};
 use crate::io::Io;
 use crate::log::Log;
 use crate::log::segments::Stage;

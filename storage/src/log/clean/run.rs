@@ -10,11 +10,11 @@ use std::time::Duration;
 use ringlog_types::{Offset, PartitionId, Sequence};
 
 use super::budget::Others;
+use super::held::{Step, Walk};
 use super::lay::{Blank, Shape};
 use super::state::{Run, State};
 use super::targets::{Targets, Written};
 use super::task::{CleanFault, CleanOutcome, CleanTask, Done, Gathered, Source};
-use super::walk::{Step, Walk};
 use crate::format::replaced::Replaced;
 use crate::io::{Completion, Io, Op};
 use crate::log::urgency::Urgency;
@@ -124,8 +124,10 @@ impl<I: Io> Log<I> {
 
     /// Whether a run reads or replaces a segment.
     pub(in crate::log) fn is_being_cleaned(&self, id: u64) -> bool {
-        let run = self.cleaner.run.as_ref();
-        run.is_some_and(|run| run.sources.contains(&id))
+        self.cleaner.run.as_ref().is_some_and(|run| {
+            let is_target = matches!(&run.state, State::Moving(moving) if moving.has_target(id));
+            is_target || run.sources.contains(&id)
+        })
     }
 
     pub(super) fn begin_run(&mut self, mut run: Run) {
@@ -198,6 +200,7 @@ impl<I: Io> Log<I> {
             State::Switch(_) => self.append_switch(),
             State::Scan => self.pass_step(),
             State::List(..) => self.list_live(),
+            State::Moving(_) => self.move_some(),
             State::Task(..) | State::Helping(_) | State::Switching(..) | State::Over => {}
         }
     }
@@ -223,7 +226,7 @@ impl<I: Io> Log<I> {
                 .as_ref()
                 .map(|_| self.cleaner.budget.wait());
         };
-        if matches!(run.state, State::List(..)) {
+        if matches!(run.state, State::List(..) | State::Moving(_)) {
             return Some(Duration::ZERO);
         }
         let moves = matches!(
@@ -374,10 +377,10 @@ impl<I: Io> Log<I> {
         self.cleaner.run = Some(run);
     }
 
-    /// Whether an entry that replaces segments is on its way.
+    /// Whether an entry that replaces segments is on its way, or what it says is under way.
     pub(in crate::log) fn replaces_segments(&self) -> bool {
         let run = self.cleaner.run.as_ref();
-        run.is_some_and(|run| matches!(run.state, State::Switching(..)))
+        run.is_some_and(|run| matches!(run.state, State::Switching(..) | State::Moving(_)))
     }
 
     /// All targets are durable: appends the entry that makes them the log's.

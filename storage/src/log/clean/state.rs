@@ -2,9 +2,10 @@
 
 use ringlog_types::Sequence;
 
+use super::held::Walk;
+use super::moving_state::Moving;
 use super::targets::{Targets, Written};
 use super::task::{CleanTask, Gathered, Source};
-use super::walk::Walk;
 use crate::format::replaced::Moved;
 use crate::log::runs::covered_rows::CoveredRows;
 
@@ -38,6 +39,8 @@ pub(super) enum State {
     Switch(Vec<Written>),
     /// The entry is on its way.
     Switching(Sequence, Vec<Written>),
+    /// It is durable: the sources are emptied.
+    Moving(Box<Moving>),
     /// A partition is read to be compacted.
     Scan,
     /// Nothing any more.

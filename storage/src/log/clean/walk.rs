@@ -6,57 +6,12 @@
 use std::ops::Bound;
 use std::rc::Rc;
 
-use ringlog_types::{Offset, PartitionId};
+use ringlog_types::Offset;
 
+use super::held::{Held, Step, Walk};
 use crate::io::Io;
 use crate::log::Log;
 use crate::log::index::{Footer, SegmentIndex};
-
-/// What is readable of a partition in a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Held {
-    pub partition: PartitionId,
-    pub first: Offset,
-    pub end: Offset,
-    pub bytes: u64,
-}
-
-/// How far a walk is.
-#[derive(Debug)]
-pub(super) struct Walk {
-    pub segment: u64,
-    rows: Option<Rc<Footer>>,
-    /// The next row of the footer.
-    at: usize,
-    /// The last partition in memory.
-    behind: Option<PartitionId>,
-    /// What the footer's rows have shown so far of the partition that they are at.
-    open: Option<Held>,
-}
-
-/// What a step came upon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// All that the segment holds of a partition.
-    Held(Held),
-    /// More of a partition, or what nobody may ask for any more.
-    Passed,
-    /// The end.
-    End,
-}
-
-impl Walk {
-    /// Over a segment with these rows in its footer, if a run covers it.
-    pub fn new(segment: u64, rows: Option<Rc<Footer>>) -> Walk {
-        Walk {
-            segment,
-            rows,
-            at: 0,
-            behind: None,
-            open: None,
-        }
-    }
-}
 
 impl<I: Io> Log<I> {
     /// The next step of a walk: one row. What changes behind it is not seen any more.
