@@ -18,11 +18,13 @@ mod state;
 mod topic;
 
 #[cfg(test)]
+mod config_page;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;
 
-pub use command::TopicCommand;
+pub use command::{ConfigChange, TopicCommand};
 pub use config::{CleanupPolicy, ConfigEntry, Durability, TopicConfig};
 pub use config_definitions::ConfigType;
 pub use error::TopicError;
