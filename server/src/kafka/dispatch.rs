@@ -17,8 +17,9 @@ use super::request::{RequestHeader, client_id};
 use super::{
     alter_configs, alter_partition_reassignments, api_versions, create_partitions, create_topics,
     delete_records, delete_topics, describe_cluster, describe_configs, describe_log_dirs,
-    describe_topic_partitions, elect_leaders, fetch, incremental_alter_configs, init_producer_id,
-    list_offsets, list_partition_reassignments, metadata,
+    describe_producers, describe_topic_partitions, elect_leaders, fetch, incremental_alter_configs,
+    init_producer_id, list_offsets, list_partition_reassignments, metadata,
+    offset_for_leader_epoch,
 };
 use crate::node::core::CoreHandle;
 
@@ -73,6 +74,17 @@ pub async fn answer(
                 header,
                 &describe_configs::handle(core, version, request).await,
             )
+        }
+        ApiKey::OffsetForLeaderEpoch => {
+            let request = decode(header, frame, offset_for_leader_epoch::FIELDS)?;
+            of(
+                header,
+                &offset_for_leader_epoch::handle(core, request).await,
+            )
+        }
+        ApiKey::DescribeProducers => {
+            let request = decode(header, frame, describe_producers::FIELDS)?;
+            of(header, &describe_producers::handle(core, request).await)
         }
         ApiKey::AlterConfigs => {
             let request = decode(header, frame, alter_configs::FIELDS)?;

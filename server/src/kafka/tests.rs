@@ -10,4 +10,6 @@ mod decoding_groups;
 mod delete_records;
 mod durability;
 mod groups;
+mod leader_epochs;
+mod producers;
 mod records;

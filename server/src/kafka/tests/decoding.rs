@@ -23,13 +23,17 @@ use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use kafka_protocol::messages::{
     AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiKey, ApiVersionsRequest, BrokerId,
     CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
     DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
-    DescribeTopicPartitionsRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
-    alter_configs_request, incremental_alter_configs_request,
+    DescribeProducersRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+    alter_configs_request, describe_producers_request, incremental_alter_configs_request,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
@@ -40,8 +44,9 @@ use crate::kafka::bounds::Field;
 use crate::kafka::decode::decode;
 use crate::kafka::request::RequestHeader;
 use crate::kafka::{
-    alter_configs, alter_partition_reassignments, describe_log_dirs, describe_topic_partitions,
-    elect_leaders, incremental_alter_configs, list_partition_reassignments,
+    alter_configs, alter_partition_reassignments, describe_log_dirs, describe_producers,
+    describe_topic_partitions, elect_leaders, incremental_alter_configs,
+    list_partition_reassignments, offset_for_leader_epoch,
 };
 use crate::kafka::{
     api_versions, apis, create_partitions, create_topics, delete_records, delete_topics,
@@ -205,6 +210,32 @@ fn requests_of_administrators_are_walked_as_they_are_decoded() {
             .with_resources(vec![resource.clone(), resource])
             .with_validate_only(true)
     });
+    let key = ApiKey::OffsetForLeaderEpoch;
+    agree(key, offset_for_leader_epoch::FIELDS, |version| {
+        let partition = OffsetForLeaderPartition::default()
+            .with_partition(4)
+            .with_current_leader_epoch(7)
+            .with_leader_epoch(6);
+        let topic = OffsetForLeaderTopic::default()
+            .with_topic(topic_name("topic"))
+            .with_partitions(vec![partition.clone(), partition]);
+        let request =
+            OffsetForLeaderEpochRequest::default().with_topics(vec![topic.clone(), topic]);
+        if version >= 3 {
+            return request.with_replica_id(BrokerId(-1));
+        }
+        request
+    });
+    agree(
+        ApiKey::DescribeProducers,
+        describe_producers::FIELDS,
+        |_| {
+            let topic = describe_producers_request::TopicRequest::default()
+                .with_name(topic_name("topic"))
+                .with_partition_indexes(vec![1, 2]);
+            DescribeProducersRequest::default().with_topics(vec![topic.clone(), topic])
+        },
+    );
     agree(ApiKey::DescribeLogDirs, describe_log_dirs::FIELDS, |_| {
         let topic = DescribableLogDirTopic::default()
             .with_topic(topic_name("topic"))
