@@ -499,3 +499,6 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         documentation: "There is one replica.",
     },
 ];
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,6 @@ mod state;
 mod topic;
 
 #[cfg(test)]
-mod config_page;
-#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;

@@ -1,19 +1,19 @@
 //! `docs/topic-configs.md`, made of the table of configurations: a page for people that cannot
 //! say anything else than what the node does.
 //!
-//! To write it anew: `cargo test -p ringlog-engine config_page -- --ignored`.
+//! To write it anew: `cargo test -p ringlog-engine write_the_page -- --ignored`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::config_definitions::{DEFINITIONS, Definition, Support, UNLIMITED, Values};
+use super::{DEFINITIONS, Definition, Support, UNLIMITED, Values};
 
 const HEAD: &str = "\
 # Topic configurations
 
 Every configuration that Kafka documents for topics, and Ringlog's own. Made of the table in
 `server/engine/src/topics/config_definitions.rs` and compared with it by a test
-(`cargo test -p ringlog-engine config_page -- --ignored` writes it).
+(`cargo test -p ringlog-engine write_the_page -- --ignored` writes it).
 
 CreateTopics, IncrementalAlterConfigs and AlterConfigs check by the same table: a value that is none of those a configuration
 takes is INVALID_CONFIG, one that Kafka takes and this node cannot keep POLICY_VIOLATION, both with the reason. DescribeConfigs shows
@@ -103,7 +103,7 @@ fn the_page_of_topic_configurations_says_what_the_table_says() {
     assert_eq!(
         found,
         page(),
-        "write it with: cargo test -p ringlog-engine config_page -- --ignored"
+        "write it with: cargo test -p ringlog-engine write_the_page -- --ignored"
     );
 }
 
