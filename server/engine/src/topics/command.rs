@@ -49,7 +49,7 @@ pub enum TopicCommand {
 pub enum ConfigChange {
     /// It gets this value.
     Set(String),
-    /// It goes back to the default.
+    /// It goes back to the default; also one that nobody knows, which has no other value.
     Reset,
     /// A list gets these items too, those that it has not yet.
     Append(String),

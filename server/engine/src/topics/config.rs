@@ -145,6 +145,10 @@ impl TopicConfig {
         check_count(changes.iter().map(|(name, _)| name.as_str()))?;
         let mut set = self.set.clone();
         for (name, change) in changes {
+            if *change == ConfigChange::Reset && find(name).is_none() {
+                // It is not set, and never was: Kafka takes that too.
+                continue;
+            }
             let definition = defined(name)?;
             match change {
                 ConfigChange::Set(value) => put(&mut set, definition, Some(value))?,

@@ -488,6 +488,11 @@ fn items_are_appended_to_lists_and_subtracted_from_them() {
     let changes = [("retention.ms".to_owned(), append("5"))];
     let refused = both.altered(&changes).unwrap_err();
     assert!(refused.to_string().contains("it is no list"), "{refused}");
+    let changes = [("no.such".to_owned(), ConfigChange::Reset)];
+    assert_eq!(both.altered(&changes).as_ref(), Ok(&both));
+    let changes = [("no.such".to_owned(), append("5"))];
+    let refused = both.altered(&changes).unwrap_err();
+    assert!(refused.to_string().contains("no topic configuration"));
     let many = vec![("retention.ms".to_owned(), ConfigChange::Reset); 257];
     let refused = both.altered(&many).unwrap_err();
     assert!(refused.to_string().contains("256 entries"), "{refused}");

@@ -271,7 +271,8 @@ fn what_cannot_be_changed_is_refused_and_nothing_changes() {
         let mut code = |changes: &[Change]| alter_one(&mut client, TOPIC, "kept", changes);
         for (wanted, changes) in [
             (INVALID_CONFIG, &[("no.such", SET, Some("1"))][..]),
-            (INVALID_CONFIG, &[("no.such", DELETE, None)]),
+            (INVALID_CONFIG, &[("no.such", APPEND, Some("1"))]),
+            (0, &[("no.such", DELETE, None)]),
             (INVALID_CONFIG, &[("retention.ms", SET, Some("soon"))]),
             (INVALID_CONFIG, &[("retention.ms", APPEND, Some("6"))]),
             (
