@@ -317,8 +317,15 @@ impl Partitions {
         self.producers.view(partition, place)
     }
 
+    /// A start: from `now_ms` on producers are taken for silent, whatever timestamps their records
+    /// have. One that wrote just before a crash, records of years ago, repeats its last batch
+    /// after it.
+    pub fn resume(&mut self, now_ms: i64) {
+        self.producers.resume(now_ms);
+    }
+
     /// Forgets producers that wrote nothing since `before_ms`: by the node's clock where they
-    /// wrote since the start, by the timestamps of their records otherwise. One call looks at
+    /// wrote since the start, by that start or the timestamps of their records otherwise. One call looks at
     /// [`crate::limits::PRODUCERS_PER_EXPIRY_STEP`] of those idle for longest, at most.
     ///
     /// Not logged: after a restart a forgotten producer may be remembered again, which is

@@ -544,6 +544,21 @@ fn producers_of_a_partition_are_listed_with_where_they_stand() {
 }
 
 #[test]
+fn after_a_start_nobody_is_silent_for_longer_than_since_then() {
+    let mut partitions = Partitions::new();
+    write(&mut partitions, &batch(7, 0, 0, 1));
+    let mut restored = Partitions::new();
+    restored.restore(&partitions.checkpoint()).unwrap();
+    restored.resume(NOW + 1_000);
+    assert_eq!(
+        restored.expire_producers(NOW + 1_000),
+        0,
+        "its records are of 500"
+    );
+    assert_eq!(restored.expire_producers(NOW + 1_001), 1);
+}
+
+#[test]
 fn what_is_forgotten_is_counted_by_its_cause() {
     let limits = ProducerLimits {
         per_partition: 2,

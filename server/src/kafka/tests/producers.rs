@@ -197,6 +197,47 @@ fn a_producer_that_is_silent_for_too_long_is_forgotten_and_may_go_on_anywhere() 
 }
 
 #[test]
+fn a_producer_of_old_records_is_not_taken_for_silent_because_the_node_was_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut topics, mut id) = (None, 0);
+    with_node_in(dir.path(), &[], |cores| {
+        let mut any = Client::connect(cores[0]);
+        let made = any.create("repeated", &[("retention.ms", "-1")]);
+        // One of two lies on the same core.
+        let short = [("retention.ms", "1")];
+        let expiring = ["one", "other"].map(|name| any.create(name, &short));
+        let expiring = expiring
+            .into_iter()
+            .find(|topic| topic.leader == made.leader);
+        let mut client = Client::connect(cores[made.leader]);
+        id = new_id(&mut client);
+        assert_eq!(client.produce(9, &made, batch(id, 0, 0)), (0, 0));
+        topics = Some((made, expiring));
+    });
+    let (topic, expiring) = topics.unwrap();
+    with_node_in(dir.path(), &["--retention-check-ms", "20"], |cores| {
+        let mut client = Client::connect(cores[topic.leader]);
+        let expiring = expiring.expect("topics are spread over both cores");
+        // When the second old record is gone, silent producers were looked for after the first.
+        for offset in 0..2 {
+            let old = Builder::new().push(1, None, Some(b"old"), &[]).build();
+            assert_eq!(client.produce(9, &expiring, old), (0, offset));
+            let deadline = Instant::now() + PATIENCE;
+            while client.list_offset(7, &expiring, -2).1 == offset {
+                assert!(Instant::now() < deadline, "the old record stays");
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+        assert_eq!(
+            client.produce(9, &topic, batch(id, 0, 0)),
+            (0, 0),
+            "a repeat"
+        );
+        assert_eq!(client.list_offset(7, &topic, -1).1, 2, "it was added once");
+    });
+}
+
+#[test]
 fn producers_are_described_by_the_core_that_leads_the_partition() {
     with_node(&[], |cores| {
         let topic = Client::connect(cores[0]).create("described", &[]);

@@ -87,6 +87,8 @@ pub(in crate::partitions) struct Producers {
     taking: Option<Taking>,
     displaced: u64,
     expired: u64,
+    /// Before this time nobody is taken for silent: who wrote then is not known by a clock.
+    resumed_ms: i64,
 }
 
 /// A producer as a checkpoint has it.
@@ -135,7 +137,12 @@ impl Producers {
             taking: None,
             displaced: 0,
             expired: 0,
+            resumed_ms: i64::MIN,
         }
+    }
+
+    pub(in crate::partitions) fn resume(&mut self, now_ms: i64) {
+        self.resumed_ms = now_ms;
     }
 
     pub(in crate::partitions) fn counts(&self) -> ProducerCounts {
@@ -284,7 +291,8 @@ impl Producers {
             let Some(slot) = next else { break };
             next = IdleOrder::newer_than(&self.log_links, slot);
             let producer = &self.slots[slot as usize];
-            let last_ms = producer.active_ms.max(producer.window.max_timestamp());
+            let written_ms = producer.active_ms.max(producer.window.max_timestamp());
+            let last_ms = written_ms.max(self.resumed_ms);
             if last_ms < before_ms && producer.newest_pending.is_none() {
                 self.forget(slot);
                 forgotten += 1;
