@@ -39,7 +39,11 @@ pub const PRODUCERS_PER_LOG: u32 = 200_000;
 pub const BATCHES_PER_PRODUCER: usize = 5;
 
 /// Producers looked at in one step of [`crate::partitions::Partitions::expire_producers`].
-pub const PRODUCERS_PER_EXPIRY_STEP: usize = 4_096;
+pub const PRODUCERS_PER_EXPIRY_STEP: usize = 1_024;
+
+/// Leader epochs of a partition whose beginning is kept (16 bytes each): one more with each start
+/// of the node after which something was written to it.
+pub const LEADER_EPOCHS_PER_PARTITION: usize = 16;
 
 /// Producer ids per logged block.
 pub const PRODUCER_IDS_PER_BLOCK: u64 = 1_000;

@@ -199,6 +199,13 @@ impl Layers {
         &self.values[name].1
     }
 
+    /// Names of the settings that somebody gave a value.
+    pub fn given(&self) -> impl Iterator<Item = &'static str> {
+        let values = self.values.iter();
+        let given = values.filter(|(_, (_, origin))| *origin != Origin::Default);
+        given.map(|(name, _)| *name)
+    }
+
     /// All settings as a configuration file, each with where it came from.
     #[must_use]
     pub fn to_toml(&self) -> String {

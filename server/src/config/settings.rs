@@ -94,6 +94,8 @@ pub struct Settings {
     pub ready_file: Option<PathBuf>,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// Names of the settings that somebody gave a value.
+    pub given: Vec<&'static str>,
 }
 
 /// Memory a core needs beside its largest request: blocks that are filled and written.
@@ -153,6 +155,7 @@ impl Settings {
                 Some("json") => LogFormat::Json,
                 _ => LogFormat::Text,
             },
+            given: layers.given().collect(),
         };
         settings.check_memory()?;
         Ok(settings)

@@ -211,6 +211,16 @@ const LOG_COUNTERS: &[(&str, &str, OfSnapshot)] = &[
         "Appends refused because the disk was full",
         |core| core.log.refused_full,
     ),
+    (
+        "ringlog_producers_displaced",
+        "Idempotent producers forgotten because more are not remembered, by partition or core",
+        |core| core.producers.displaced,
+    ),
+    (
+        "ringlog_producers_expired",
+        "Idempotent producers forgotten because they were silent for producer_expiry_ms",
+        |core| core.producers.expired,
+    ),
 ];
 
 const LOG_GAUGES: &[(&str, &str, OfSnapshot)] = &[
@@ -282,6 +292,16 @@ const LOG_GAUGES: &[(&str, &str, OfSnapshot)] = &[
         "ringlog_partitions",
         "Partitions with entries in this core's log",
         |core| wide(core.partitions),
+    ),
+    (
+        "ringlog_producers",
+        "Idempotent producers remembered, of all partitions together",
+        |core| core.producers.remembered,
+    ),
+    (
+        "ringlog_producers_limit",
+        "The most idempotent producers that are remembered",
+        |core| core.producers.limit,
     ),
     (
         "ringlog_groups",

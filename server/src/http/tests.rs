@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use ringlog_engine::groups::GroupCounts;
+use ringlog_engine::partitions::ProducerCounts;
 use ringlog_engine::topics::Durability;
 use ringlog_types::CoreId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -97,6 +98,12 @@ fn metrics_show_each_core_and_do_not_wait_for_one_that_is_silent() {
                         metadata_version: 9,
                         topics: 1,
                         partitions: 2,
+                        producers: ProducerCounts {
+                            remembered: 12,
+                            limit: 200,
+                            displaced: 1,
+                            expired: 6,
+                        },
                         groups: GroupCounts {
                             live: 3,
                             bytes: 4,
@@ -113,6 +120,10 @@ fn metrics_show_each_core_and_do_not_wait_for_one_that_is_silent() {
             "ringlog_bytes_in_total{core=\"0\"} 1000",
             "ringlog_blocks_total{core=\"0\"} 42",
             "ringlog_blocks_in_flight{core=\"0\"} 3",
+            "ringlog_producers{core=\"0\"} 12",
+            "ringlog_producers_limit{core=\"0\"} 200",
+            "ringlog_producers_displaced_total{core=\"0\"} 1",
+            "ringlog_producers_expired_total{core=\"0\"} 6",
             "ringlog_groups{core=\"0\"} 3",
             "ringlog_committed_offsets{core=\"0\"} 55",
             "ringlog_requests_total{core=\"0\",api_key=\"0\"} 1",

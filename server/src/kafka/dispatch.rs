@@ -15,8 +15,11 @@ use super::groups::{
 };
 use super::request::{RequestHeader, client_id};
 use super::{
-    api_versions, create_partitions, create_topics, delete_records, delete_topics,
-    describe_cluster, describe_configs, fetch, init_producer_id, list_offsets, metadata,
+    alter_configs, alter_partition_reassignments, api_versions, create_partitions, create_topics,
+    delete_records, delete_topics, describe_cluster, describe_configs, describe_log_dirs,
+    describe_producers, describe_topic_partitions, elect_leaders, fetch, incremental_alter_configs,
+    init_producer_id, list_offsets, list_partition_reassignments, metadata,
+    offset_for_leader_epoch,
 };
 use crate::node::core::CoreHandle;
 
@@ -71,6 +74,50 @@ pub async fn answer(
                 header,
                 &describe_configs::handle(core, version, request).await,
             )
+        }
+        ApiKey::OffsetForLeaderEpoch => {
+            let request = decode(header, frame, offset_for_leader_epoch::FIELDS)?;
+            of(
+                header,
+                &offset_for_leader_epoch::handle(core, request).await,
+            )
+        }
+        ApiKey::DescribeProducers => {
+            let request = decode(header, frame, describe_producers::FIELDS)?;
+            of(header, &describe_producers::handle(core, request).await)
+        }
+        ApiKey::AlterConfigs => {
+            let request = decode(header, frame, alter_configs::FIELDS)?;
+            of(header, &alter_configs::handle(core, request).await)
+        }
+        ApiKey::IncrementalAlterConfigs => {
+            let request = decode(header, frame, incremental_alter_configs::FIELDS)?;
+            of(
+                header,
+                &incremental_alter_configs::handle(core, request).await,
+            )
+        }
+        ApiKey::DescribeLogDirs => {
+            let request = decode(header, frame, describe_log_dirs::FIELDS)?;
+            of(header, &describe_log_dirs::handle(core, request).await)
+        }
+        ApiKey::DescribeTopicPartitions => {
+            let request = decode(header, frame, describe_topic_partitions::FIELDS)?;
+            let described = describe_topic_partitions::handle(core, request);
+            of(header, &described.await)
+        }
+        ApiKey::ElectLeaders => {
+            let request = decode(header, frame, elect_leaders::FIELDS)?;
+            of(header, &elect_leaders::handle(core, request).await)
+        }
+        ApiKey::AlterPartitionReassignments => {
+            let request = decode(header, frame, alter_partition_reassignments::FIELDS)?;
+            let altered = alter_partition_reassignments::handle(core, request);
+            of(header, &altered.await)
+        }
+        ApiKey::ListPartitionReassignments => {
+            let request = decode(header, frame, list_partition_reassignments::FIELDS)?;
+            of(header, &list_partition_reassignments::handle(&request))
         }
         ApiKey::CreatePartitions => {
             let request = decode(header, frame, create_partitions::FIELDS)?;

@@ -3,6 +3,10 @@
 /// Topics, and partitions, that one request may name. Ten times what a core is meant to have.
 pub const NAMED_PER_REQUEST: usize = 100_000;
 
+/// Partitions that one DescribeTopicPartitions answer has at most, as Kafka's default for
+/// `max.request.partition.size.limit`.
+pub const DESCRIBED_PARTITIONS: usize = 2_000;
+
 /// Largest frame of a request that is not Produce: only records are large.
 pub const CONTROL_REQUEST_BYTES: usize = 4 << 20;
 

@@ -52,6 +52,7 @@ fn snapshot(handle: &CoreHandle) -> Snapshot {
         memory_limit_bytes: core.log.pool().limit_bytes(),
         metadata_version: core.topics.version(),
         topics: core.topics.iter().count(),
+        producers: core.partitions.producer_counts(),
         groups: core.groups.counts(),
         partitions: core.log.partitions().count(),
         stages: handle.stages().times(),

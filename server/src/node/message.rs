@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use ringlog_engine::groups::GroupCounts;
+use ringlog_engine::partitions::ProducerCounts;
 use ringlog_engine::topics::{MetadataRecord, TopicCommand, TopicError};
 use ringlog_storage::log::Stats;
 use ringlog_types::CoreId;
@@ -67,6 +68,8 @@ pub struct Snapshot {
     pub topics: usize,
     /// Partitions with entries in this core's log.
     pub partitions: usize,
+    /// Idempotent producers of this core's partitions.
+    pub producers: ProducerCounts,
     /// Consumer groups of this core.
     pub groups: GroupCounts,
     /// Where the time of Produce requests went.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Command;
-use ringlog_engine::topics::{MetadataRecord, TopicCommand};
+use ringlog_engine::topics::{ConfigChange, MetadataRecord, TopicCommand};
 use ringlog_storage::io::uring::UringOptions;
 use ringlog_storage::log::{LogConfig, Read};
 use ringlog_types::batch::{self, BatchHeader, HEADER_BYTES};
@@ -73,8 +73,8 @@ async fn answer(core: &CoreHandle, words: &[&str]) -> Result<String, String> {
         }
         ["configure", name, key, value] => {
             let number = number(core, name)?;
-            let configs = vec![((*key).to_owned(), Some((*value).to_owned()))];
-            let command = TopicCommand::SetConfigs { number, configs };
+            let changes = vec![((*key).to_owned(), ConfigChange::Set((*value).to_owned()))];
+            let command = TopicCommand::AlterConfigs { number, changes };
             core.control(command)
                 .await
                 .map_err(|error| error.to_string())?;

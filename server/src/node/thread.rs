@@ -217,6 +217,8 @@ async fn serve(mut core: Core, plan: Plan, start: Start) -> Result<Core, String>
     core.log.set_metadata_version(core.topics.version());
     let now = core.group_time();
     core.groups.resume(now);
+    let now_ms = core.now_ms();
+    core.partitions.resume(now_ms);
     if plan.id.0 == 0 {
         warn_of_weaker_topics(&core.topics);
     }

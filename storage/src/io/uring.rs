@@ -162,6 +162,12 @@ impl UringIo {
         &self.report
     }
 
+    /// The log's directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.directory.path
+    }
+
     /// Moves accepted operations into the submission queue, in order, as far as there is room.
     fn fill_ring(&mut self) {
         while let Some(&number) = self.queue.front() {
