@@ -112,7 +112,10 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
             kafka_connection,
         );
         let mut node = launched?;
-        let http = tokio::spawn(http::serve(listener, node.status().clone()));
+        let http = {
+            let (status, settings) = (node.status().clone(), Arc::clone(&settings));
+            tokio::spawn(async move { http::serve(listener, status, &settings).await })
+        };
         let outcome = tokio::select! {
             started = node.start() => started.map(|()| Waited::Started),
             () = signals.next() => Ok(Waited::Stop),

@@ -85,7 +85,23 @@ pub const OPTIONS: &[OptionRow] = &[
         "http-addr",
         Kind::Text,
         Some("127.0.0.1:9080"),
-        "host:port of /healthz, /readyz and /metrics. Port 0: any free port",
+        "host:port of the HTTP API (/openapi.json), /healthz, /readyz and /metrics. Port 0: any free \
+         port",
+    ),
+    row(
+        "http_max_body_bytes",
+        "http-max-body-bytes",
+        Kind::Bytes,
+        Some("16MiB"),
+        "Largest body of an HTTP request; a larger one is refused with 413",
+    ),
+    row(
+        "http_memory",
+        "http-memory",
+        Kind::Bytes,
+        Some("256MiB"),
+        "Most memory for bodies and answers of all HTTP requests together; one that finds none is \
+         refused with 503 and told to come again",
     ),
     row(
         "advertised_host",

@@ -42,6 +42,10 @@ pub struct Settings {
     pub kafka_addr: SocketAddr,
     /// Where health, readiness and metrics are.
     pub http_addr: SocketAddr,
+    /// Largest body of an HTTP request.
+    pub http_max_body_bytes: usize,
+    /// Memory for bodies and answers of all HTTP requests together.
+    pub http_memory_bytes: usize,
     /// Host name that clients are told to connect to, when not the listening address.
     pub advertised_host: Option<String>,
     /// Take a filesystem without O_DIRECT.
@@ -115,6 +119,8 @@ impl Settings {
             cores: cores.map(|cores| u16::try_from(cores).unwrap_or(u16::MAX)),
             kafka_addr: listening_address(layers, "kafka_addr")?,
             http_addr: listening_address(layers, "http_addr")?,
+            http_max_body_bytes: count("http_max_body_bytes", 1 << 10, 1 << 30)?,
+            http_memory_bytes: count("http_memory", 1 << 20, 1 << 40)?,
             advertised_host: layers.text("advertised_host").map(str::to_owned),
             allow_buffered_io: layers.switch("allow_buffered_io"),
             auto_create_topics: layers.switch("auto_create_topics"),

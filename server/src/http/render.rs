@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use ringlog_engine::topics::Durability;
 use ringlog_storage::log::{Histogram, Stats};
 
-use super::steps;
+use super::{errands, steps};
 use crate::node::message::Snapshot;
 use crate::node::metrics::{API_KEYS, CoreMetrics, ErrorKind};
 use crate::node::stages::Stage;
@@ -572,6 +572,7 @@ impl Collector for NodeFigures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_node(&mut encoder)?;
         self.encode_cores(&mut encoder)?;
+        errands::encode(&self.node, &mut encoder)?;
         steps::encode(&self.node, &mut encoder)?;
         self.encode_requests(&mut encoder)?;
         self.encode_logs(&mut encoder)

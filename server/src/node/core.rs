@@ -437,6 +437,12 @@ impl CoreHandle {
         &self.0.topology
     }
 
+    /// The same, for who keeps it longer or takes it to another thread.
+    #[must_use]
+    pub fn shared_topology(&self) -> Arc<Topology> {
+        Arc::clone(&self.0.topology)
+    }
+
     /// The node's settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {

@@ -174,6 +174,8 @@ pub struct CoreMetrics {
     pub driver_turns: Counter,
     /// Times a wait for frame memory was necessary.
     pub memory_waits: Counter,
+    /// Errands begun: commands that arrived at another thread.
+    pub errands: Counter,
     requests: [Counter; API_KEYS],
     errors: [Counter; ErrorKind::ALL.len()],
     acknowledged_batches: [Counter; Durability::ALL.len()],
@@ -201,6 +203,7 @@ impl Default for CoreMetrics {
             longest_of_kind_ns: Default::default(),
             driver_turns: Counter::default(),
             memory_waits: Counter::default(),
+            errands: Counter::default(),
             requests: std::array::from_fn(|_| Counter::default()),
             errors: std::array::from_fn(|_| Counter::default()),
             acknowledged_batches: Default::default(),

@@ -10,6 +10,7 @@
 //! | `driver`, `polling` | what moves the log, how long it polls |
 //! | `waiters`, `reach` | who waits for the log, and how far it has come |
 //! | `mailbox`, `message`, `inbox`, `outbox` | between cores |
+//! | `errand`, `errand_desk` | work that a core does for others |
 //! | `control`, `decisions`, `retention` | topics and their configs; old records |
 //! | `cleaner`, `compaction`, `helper` | rewriting old segments; the thread that works beside a core |
 //! | `group_waits`, `group_upkeep` | who waits for a consumer group; what groups need by themselves |
@@ -29,6 +30,8 @@ pub mod decisions;
 pub mod directory;
 pub mod directory_error;
 pub mod driver;
+pub mod errand;
+pub mod errand_desk;
 pub mod group_upkeep;
 pub mod group_waits;
 pub mod helper;

@@ -23,6 +23,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::accept::ConnectionHandler;
 use super::directory::DataDirectory;
+use super::errand::Door;
+use super::errand_desk::ERRANDS_PER_CORE;
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::status::{CoreStatus, NodeStatus};
@@ -115,6 +117,7 @@ impl Node {
                     Ok(CoreStatus::new(
                         CoreId(id),
                         Arc::new(Mailbox::new(MAILBOX_CAPACITY)?),
+                        Door::new(ERRANDS_PER_CORE)?,
                     ))
                 })
                 .collect::<std::io::Result<_>>()

@@ -28,7 +28,7 @@ use super::mailbox::Mailbox;
 use super::message::Message;
 use super::status::{NodeStatus, Phase};
 use super::topology::Topology;
-use super::{cleaner, group_upkeep, inbox, retention};
+use super::{cleaner, errand_desk, group_upkeep, inbox, retention};
 use crate::config::Settings;
 use crate::runtime::{self, BoundSocket, Readable};
 use ringlog_machines::{CoreMachine, Effects};
@@ -251,6 +251,7 @@ async fn serve(mut core: Core, plan: Plan, start: Start) -> Result<Core, String>
             Rc::clone(&control),
             Arc::clone(&own.mailbox),
         )),
+        errands: runtime::spawn_local(errand_desk::run(handle.clone(), own.door.clone())),
         outbox: {
             let control = Rc::clone(&control);
             runtime::spawn_local(async move { control.outbox.post_all(&mailboxes).await })
@@ -287,6 +288,7 @@ async fn serve(mut core: Core, plan: Plan, start: Start) -> Result<Core, String>
     own.enter(Phase::Draining);
     handle.start_draining();
     accept::finish(&handle, &mut connections, plan.settings.drain_timeout).await;
+    tasks.finish_errands().await;
     tasks.end().await;
     drop(control);
     ended?;
@@ -314,6 +316,7 @@ async fn serve_until_stopped(
             Ok(Err(error)) => format!("waiting for the log's ring failed: {error}"),
             Err(error) => format!("the driver ended: {error}"),
         }),
+        ended = &mut tasks.errands => Err(format!("the task of errands ended: {ended:?}")),
         ended = &mut tasks.outbox => Err(format!("the outbox task ended: {ended:?}")),
         ended = &mut tasks.cleaner => Err(format!("the cleaner's task ended: {ended:?}")),
         ended = &mut tasks.groups => Err(format!("the groups' task ended: {ended:?}")),
@@ -326,6 +329,7 @@ async fn serve_until_stopped(
 struct Tasks {
     driver: JoinHandle<std::io::Result<()>>,
     inbox: JoinHandle<Result<(), String>>,
+    errands: JoinHandle<Result<(), String>>,
     outbox: JoinHandle<()>,
     retention: JoinHandle<()>,
     groups: JoinHandle<()>,
@@ -333,9 +337,18 @@ struct Tasks {
 }
 
 impl Tasks {
+    /// Waits until errands that were begun are over; the node stops.
+    async fn finish_errands(&mut self) {
+        if !self.errands.is_finished() {
+            // How it ended does not matter: nothing begins any more.
+            let _ = (&mut self.errands).await;
+        }
+    }
+
     /// Ends them, and waits until they have let go of the core.
     async fn end(self) {
         end(self.inbox).await;
+        end(self.errands).await;
         end(self.outbox).await;
         end(self.retention).await;
         end(self.groups).await;
