@@ -10,6 +10,7 @@ pub mod deadline;
 pub mod flush_counter;
 pub mod foreign;
 pub mod fsck;
+pub mod history;
 pub mod http;
 pub mod node;
 pub mod process;

@@ -1,0 +1,30 @@
+//! Checks what clients wrote down (`tests/src/history`): every `*.jsonl` file of a directory.
+//! Ends with 1 when something is wrong, with 2 when the files cannot be read.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use ringlog_tests::history::{History, check};
+
+/// Checks the histories that clients wrote.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The directory with the files.
+    directory: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match History::in_directory(&arguments.directory) {
+        Ok(history) => {
+            let report = check(&history);
+            println!("{report}");
+            ExitCode::from(u8::from(!report.faults.is_empty()))
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
