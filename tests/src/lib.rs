@@ -12,6 +12,7 @@ pub mod foreign;
 pub mod fsck;
 pub mod history;
 pub mod http;
+pub mod matrix;
 pub mod node;
 pub mod process;
 pub mod random;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ringlog_tests::history::{History, check};
+use ringlog_tests::history::{Follower, check};
 
 /// Checks the histories that clients wrote.
 #[derive(Debug, Parser)]
@@ -16,9 +16,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match History::in_directory(&arguments.directory) {
-        Ok(history) => {
-            let report = check(&history);
+    let mut follower = Follower::new(&arguments.directory);
+    match follower.look(|_| {}) {
+        Ok(()) => {
+            let report = check(&follower.history());
             println!("{report}");
             ExitCode::from(u8::from(!report.faults.is_empty()))
         }

@@ -197,3 +197,20 @@ pub enum Event {
         since: u64,
     },
 }
+
+impl Event {
+    /// Which topic it concerns.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        match self {
+            Event::Sent { topic, .. } => topic,
+            Event::Acknowledged { partition, .. }
+            | Event::Assigned { partition, .. }
+            | Event::Read { partition, .. }
+            | Event::Committing { partition, .. }
+            | Event::Committed { partition, .. }
+            | Event::Told { partition, .. }
+            | Event::Ended { partition, .. } => &partition.topic,
+        }
+    }
+}

@@ -1,7 +1,5 @@
 //! Reading histories: each client process writes a file of its own.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
 
 use super::event::{Entry, Event};
@@ -31,41 +29,29 @@ impl History {
         History { entries }
     }
 
-    /// Every `*.jsonl` file in a directory.
-    ///
-    /// # Errors
-    /// When one cannot be read, or holds what is no line of a history.
-    pub fn in_directory(directory: &Path) -> Result<History> {
-        let listed = std::fs::read_dir(directory)
-            .with_context(|| format!("listing {}", directory.display()))?;
-        let mut paths = Vec::new();
-        for entry in listed {
-            let path = entry?.path();
-            if path.extension().is_some_and(|found| found == "jsonl") {
-                paths.push(path);
-            }
-        }
-        paths.sort();
-        let clients = paths.iter().map(|path| read(path));
-        Ok(History::of(clients.collect::<Result<Vec<_>>>()?))
-    }
-
     /// The lines, by time.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
+
+    /// What concerns one topic.
+    #[must_use]
+    pub fn of_topic(&self, topic: &str) -> History {
+        let entries = self.entries.iter();
+        let entries = entries.filter(|entry| entry.event.topic() == topic);
+        History {
+            entries: entries.cloned().collect(),
+        }
+    }
 }
 
-fn read(path: &Path) -> Result<Vec<Entry>> {
-    let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    parse(&bytes).with_context(|| format!("in {}", path.display()))
-}
-
-/// The lines of one client. A last line without its end is one that a killed client was writing.
-fn parse(bytes: &[u8]) -> Result<Vec<Entry>> {
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n');
-    let lines = bytes[..whole.unwrap_or(0)].split(|byte| *byte == b'\n');
+/// The lines of one client, and how many bytes they are. A last line without its end is one that is
+/// being written, or that a killed client was writing.
+pub(crate) fn parse(bytes: &[u8]) -> Result<(Vec<Entry>, usize)> {
+    let newline = bytes.iter().rposition(|byte| *byte == b'\n');
+    let whole = newline.map_or(0, |at| at + 1);
+    let lines = bytes[..whole].split(|byte| *byte == b'\n');
     let mut entries = Vec::new();
     for (at, line) in lines.enumerate().filter(|(_, line)| !line.is_empty()) {
         let entry: Entry = serde_json::from_slice(line)
@@ -79,7 +65,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<Entry>> {
         }
         entries.push(entry);
     }
-    Ok(entries)
+    Ok((entries, whole))
 }
 
 #[cfg(test)]
@@ -90,12 +76,10 @@ mod tests {
     fn the_line_a_killed_client_was_writing_is_left_out_and_a_broken_one_is_refused() {
         let line = r#"{"at":1,"op":"sent","id":"p/0","topic":"t"}"#;
         let torn = format!("{line}\n{}", &line[..20]);
-        assert_eq!(parse(torn.as_bytes()).unwrap().len(), 1);
-        assert_eq!(
-            parse(line.as_bytes()).unwrap().len(),
-            0,
-            "not one line is whole"
-        );
+        let (entries, taken) = parse(torn.as_bytes()).unwrap();
+        assert_eq!((entries.len(), taken), (1, line.len() + 1));
+        let none_whole = parse(line.as_bytes()).unwrap();
+        assert_eq!(none_whole, (vec![], 0));
         assert!(parse(format!("{line}\nnot a line\n").as_bytes()).is_err());
         let unnumbered = line.replace("p/0", "p");
         assert!(parse(format!("{unnumbered}\n").as_bytes()).is_err());
@@ -107,7 +91,7 @@ mod tests {
             let texts = times.iter().map(|at| {
                 format!("{{\"at\":{at},\"op\":\"sent\",\"id\":\"p/{at}\",\"topic\":\"t\"}}\n")
             });
-            parse(texts.collect::<String>().as_bytes()).unwrap()
+            parse(texts.collect::<String>().as_bytes()).unwrap().0
         };
         let history = History::of(vec![lines(&[1, 5, 4]), lines(&[2, 6])]);
         let times: Vec<u64> = history.entries().iter().map(|entry| entry.at).collect();

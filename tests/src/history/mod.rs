@@ -17,9 +17,12 @@ mod delivery;
 pub mod event;
 pub mod fault;
 mod files;
+pub mod follow;
 mod log;
+pub mod record;
 
 pub use check::{Report, check};
 pub use event::{Entry, Event};
 pub use fault::Fault;
 pub use files::History;
+pub use follow::Follower;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use ringlog_tests::history::event::{Content, Event, Id, Partition};
-use ringlog_tests::history::{Fault, History, check};
+use ringlog_tests::history::{Fault, Follower, check};
 use world::{GROUP, Member, SCAN, World};
 
 /// What some clients may do, each with numbers that choose with whom and where.
@@ -97,8 +97,9 @@ proptest! {
         let world = lived(&steps);
         let directory = tempfile::tempdir().unwrap();
         world.write(directory.path());
-        let read = History::in_directory(directory.path()).unwrap();
-        prop_assert_eq!(check(&read), check(&world.into_history()));
+        let mut follower = Follower::new(directory.path());
+        follower.look(|_| {}).unwrap();
+        prop_assert_eq!(check(&follower.history()), check(&world.into_history()));
     }
 
     #[test]
