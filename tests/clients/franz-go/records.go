@@ -23,6 +23,7 @@ type driver struct {
 	history *history
 	leave   context.CancelFunc
 	left    chan struct{}
+	crowd   []*kgo.Client
 }
 
 func (d *driver) client(options ...kgo.Opt) (*kgo.Client, error) {
@@ -43,6 +44,10 @@ func (d *driver) do(ctx context.Context, verb string, a map[string]string) (stri
 		d.leave()
 		<-d.left
 		return "", nil
+	case "crowd":
+		return d.gather(ctx, a)
+	case "disperse":
+		return "", d.disperse()
 	}
 	return d.administer(ctx, verb, a)
 }
