@@ -1,10 +1,14 @@
 //! Consumer groups: sharing, losing a member, committing, going on.
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 
+use super::client::Client;
 use super::driver::{Answer, Driver};
 use super::outcome::{Cell, Feature};
 use super::trial::Trial;
+use crate::node::Node;
 
 const GROUP_PARTITIONS: i32 = 6;
 const RESUME_PARTITIONS: i32 = 3;
@@ -153,5 +157,60 @@ fn resume(trial: &Trial<'_>, main: &mut Driver) -> Result<Cell> {
         report.read == 2 * EVENTS,
         "the second member read again what the first had committed: {report}"
     );
+    Ok(Cell::Passed)
+}
+
+/// The number of OffsetForLeaderEpoch. A leader's epoch rises with each start of the node;
+/// kafka-python then reads on only when it has been told where the epoch before ended.
+const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
+
+/// A member and a producer of one process, while the node is killed and comes back.
+pub fn try_restart(
+    node: &mut Node,
+    client: Client,
+    directory: &Path,
+    main: &mut Driver,
+) -> (Feature, Cell) {
+    (
+        Feature::Restart,
+        Cell::of(restart(node, client, directory, main)),
+    )
+}
+
+fn restart(node: &mut Node, client: Client, directory: &Path, main: &mut Driver) -> Result<Cell> {
+    let (topic, group) = ("kept", "keepers");
+    let trial = Trial::new(node, client, directory);
+    let mut view = trial.view()?;
+    if client == Client::Kcat {
+        let why = "it ends by itself when all brokers are away";
+        return Ok(Cell::NotRun(why.into()));
+    }
+    if client == Client::KafkaPython && !view.speaks(OFFSET_FOR_LEADER_EPOCH)? {
+        let why = "it needs OffsetForLeaderEpoch, which the node does not have";
+        return Ok(Cell::NotRun(why.into()));
+    }
+    view.create(topic, RESUME_PARTITIONS)?;
+    let produce = |first: usize| {
+        format!(
+            "produce topic={topic} partitions={RESUME_PARTITIONS} producer={topic} first={first} count={EVENTS} idempotent=yes"
+        )
+    };
+    let come_to = |trial: &Trial<'_>, events: usize| {
+        trial.wait_for((topic, group), "all is read and committed", |progress| {
+            progress.settled() == i64::try_from(events).unwrap_or(i64::MAX)
+        })
+    };
+    main.must(&produce(0))?;
+    main.must(&format!("join group={group} member=survivor topic={topic}"))?;
+    come_to(&trial, EVENTS)?;
+    node.kill9()?;
+    node.restart()?;
+    let trial = Trial::new(node, client, directory);
+    main.must(&produce(EVENTS))?;
+    come_to(&trial, 2 * EVENTS)?;
+    main.must("leave")?;
+    ask_what_is_committed(main, (group, topic), RESUME_PARTITIONS, 2 * EVENTS)?;
+    trial.write_ended(group, topic, RESUME_PARTITIONS)?;
+    trial.check(topic, 2 * EVENTS)?;
     Ok(Cell::Passed)
 }

@@ -23,6 +23,8 @@ pub enum Feature {
     Group,
     /// A group goes on where it committed.
     Resume,
+    /// A member and a producer go on when the node was killed and is back.
+    Restart,
     /// Topics are made, listed, described and deleted.
     Topics,
     /// A topic's settings are shown.
@@ -37,7 +39,7 @@ pub enum Feature {
 
 impl Feature {
     /// All, in the order of the table.
-    pub const ALL: [Feature; 15] = [
+    pub const ALL: [Feature; 16] = [
         Feature::Records,
         Feature::Headers,
         Feature::Timestamps,
@@ -48,6 +50,7 @@ impl Feature {
         Feature::Idempotence,
         Feature::Group,
         Feature::Resume,
+        Feature::Restart,
         Feature::Topics,
         Feature::Configs,
         Feature::AlterConfigs,
@@ -69,6 +72,7 @@ impl Feature {
             Feature::Idempotence => "idempotent producer",
             Feature::Group => "group of three, one killed",
             Feature::Resume => "commit and resume",
+            Feature::Restart => "goes on after a kill of the node",
             Feature::Topics => "create, list, describe, delete topics",
             Feature::Configs => "show a topic's settings",
             Feature::AlterConfigs => "change a topic's settings",

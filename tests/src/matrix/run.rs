@@ -9,7 +9,7 @@ use super::driver::Driver;
 use super::outcome::{Cell, Feature};
 use super::trial::Trial;
 use super::{admin, groups, records};
-use crate::node::{Node, NodeOptions};
+use crate::node::{Node, NodeOptions, free_ports};
 
 /// What came of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,22 +28,20 @@ pub struct Results {
 /// When node or driver do not start. Inside: what the client needs and is not here.
 pub fn run(client: Client) -> Result<Result<Results, Absent>> {
     // Three members come one after the other; nothing is won by waiting for more of them.
-    let options =
-        NodeOptions::new(2).environment("RINGLOG_GROUP_INITIAL_REBALANCE_DELAY_MS", "500");
+    let options = NodeOptions::new(2)
+        .environment("RINGLOG_GROUP_INITIAL_REBALANCE_DELAY_MS", "500")
+        // Where clients find it again when it was killed.
+        .port(free_ports(2)?);
     let mut node = Node::with(options)?;
     let directory = node.scratch("histories");
     std::fs::create_dir(&directory)?;
-    let trial = Trial {
-        client,
-        node: &node,
-        directory: directory.clone(),
-    };
     let started = Driver::start(client, &node.bootstrap(), &directory, "main")?;
     let mut main = match started {
         Ok(driver) => driver,
         Err(absent) => return Ok(Err(absent)),
     };
     let mut cells = BTreeMap::new();
+    let trial = Trial::new(&node, client, &directory);
     // A killed member's session takes seconds to end: meanwhile the rest is tried.
     std::thread::scope(|scope| -> Result<()> {
         let group = scope.spawn(|| groups::try_group(&trial));
@@ -54,6 +52,9 @@ pub fn run(client: Client) -> Result<Result<Results, Absent>> {
         cells.extend(group);
         Ok(())
     })?;
+    cells.extend([groups::try_restart(
+        &mut node, client, &directory, &mut main,
+    )]);
     let without = Cell::NotRun("the node has neither TLS nor SASL".into());
     cells.insert(Feature::Security, without);
     let version = main.version().to_owned();

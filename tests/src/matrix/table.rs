@@ -72,22 +72,30 @@ fn mark(column: &Result<Results, Absent>, feature: Feature) -> String {
     .to_owned()
 }
 
-/// Each reason once, with the clients and features that it holds for.
+/// A reason, and whom it holds for: clients, each with its features.
+type Reason = (String, Vec<(&'static str, Vec<&'static str>)>);
+
+/// Each reason once.
 fn reasons(columns: &[Column]) -> String {
-    let mut found: Vec<(String, Vec<String>)> = Vec::new();
-    let mut add =
-        |reason: String, whom: String| match found.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, whose)) => whose.push(whom),
-            None => found.push((reason, vec![whom])),
-        };
+    let mut found: Vec<Reason> = Vec::new();
+    let mut add = |reason: String, client: &'static str, feature: Option<&'static str>| {
+        let known = found.iter().position(|(known, _)| *known == reason);
+        let at = known.unwrap_or(found.len());
+        if known.is_none() {
+            found.push((reason, Vec::new()));
+        }
+        let clients = &mut found[at].1;
+        match clients.last_mut().filter(|(last, _)| *last == client) {
+            Some((_, features)) => features.extend(feature),
+            None => clients.push((client, feature.into_iter().collect())),
+        }
+    };
     for (client, column) in columns {
+        let name = client.name();
         let results = match column {
             Ok(results) => results,
             Err(absent) => {
-                add(
-                    format!("not run: {}", absent.what),
-                    client.name().to_owned(),
-                );
+                add(format!("not run: {}", absent.what), name, None);
                 continue;
             }
         };
@@ -97,13 +105,17 @@ fn reasons(columns: &[Column]) -> String {
                 Cell::Failed(why) => format!("failed: {why}"),
                 Cell::NotRun(why) => format!("not run: {why}"),
             };
-            let whom = format!("{} ({})", client.name(), feature.title());
-            add(reason.replace('\n', " "), whom);
+            add(reason.replace('\n', " "), name, Some(feature.title()));
         }
     }
     let mut page = String::new();
-    for (reason, whose) in found {
-        let _ = writeln!(page, "* {reason}: {}", whose.join("; "));
+    for (reason, clients) in found {
+        let whom = clients.iter().map(|(client, features)| match features[..] {
+            [] => (*client).to_owned(),
+            _ => format!("{client} ({})", features.join("; ")),
+        });
+        let whom: Vec<String> = whom.collect();
+        let _ = writeln!(page, "* {reason}: {}", whom.join(", "));
     }
     page
 }

@@ -2,7 +2,7 @@
 //! what can be asked of both.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -16,18 +16,24 @@ use crate::node::Node;
 
 /// A client, and a node that only it talks to.
 pub struct Trial<'a> {
-    /// Which client.
-    pub client: Client,
-    /// The node.
-    pub node: &'a Node,
-    /// Where histories are written.
-    pub directory: PathBuf,
+    client: Client,
+    node: &'a Node,
+    directory: &'a Path,
 }
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
+    /// Of a client against a node, with histories in a directory.
+    pub fn new(node: &'a Node, client: Client, directory: &'a Path) -> Trial<'a> {
+        Trial {
+            client,
+            node,
+            directory,
+        }
+    }
+
     /// One more process with the client.
     pub fn driver(&self, name: &str) -> Result<Driver> {
-        let started = Driver::start(self.client, &self.node.bootstrap(), &self.directory, name);
+        let started = Driver::start(self.client, &self.node.bootstrap(), self.directory, name);
         match started? {
             Ok(driver) => Ok(driver),
             Err(absent) => bail!("{}", absent.what),
@@ -46,7 +52,7 @@ impl Trial<'_> {
 
     /// What clients have done with a topic until now.
     pub fn progress(&self, topic: &str, group: &str) -> Result<Progress> {
-        let mut follower = Follower::new(&self.directory);
+        let mut follower = Follower::new(self.directory);
         follower.look(|_| {})?;
         let mut progress = Progress::default();
         for entry in follower.history().of_topic(topic).entries() {
@@ -83,7 +89,7 @@ impl Trial<'_> {
     /// Checks all that was done with a topic: nothing may be wrong, and so much has to have been sent,
     /// all of it acknowledged.
     pub fn check(&self, topic: &str, sent: usize) -> Result<Report> {
-        let mut follower = Follower::new(&self.directory);
+        let mut follower = Follower::new(self.directory);
         follower.look(|_| {})?;
         let report = check(&follower.history().of_topic(topic));
         ensure!(report.faults.is_empty(), "{report}");
