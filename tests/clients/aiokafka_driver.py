@@ -17,12 +17,13 @@ try:
     from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
     from aiokafka.coordinator.assignors.range import RangePartitionAssignor
     from aiokafka.errors import KafkaError, for_code
+    from aiokafka.helpers import create_ssl_context
 except ImportError as missing:
     print(f"not installed: {missing}")
     sys.exit(3)
 
 import driver
-from driver import DEADLINE_SECONDS, Reader, Unsupported
+from driver import DEADLINE_SECONDS, Credentials, Reader, Unsupported
 
 
 class Listener(ConsumerRebalanceListener):
@@ -42,7 +43,11 @@ class Aiokafka:
     """Its clients live in a loop of their own thread; the commands wait for it."""
 
     def __init__(self, bootstrap, history):
-        self._bootstrap = bootstrap.split(",")
+        self._servers = {"bootstrap_servers": bootstrap.split(",")}
+        credentials = Credentials()
+        if credentials:
+            context = create_ssl_context(cafile=credentials.ca_file)
+            self._servers |= credentials.for_python() | {"ssl_context": context}
         self._history = history
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
@@ -59,7 +64,7 @@ class Aiokafka:
 
         async def run():
             client = AIOKafkaProducer(
-                bootstrap_servers=self._bootstrap,
+                **self._servers,
                 acks="all",
                 compression_type=None if codec == "none" else codec,
                 enable_idempotence=bool(idempotent),
@@ -92,7 +97,7 @@ class Aiokafka:
     def consume(self, topic, partitions, group):
         async def run():
             client = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap, group_id=None, enable_auto_commit=False
+                **self._servers, group_id=None, enable_auto_commit=False
             )
             await client.start()
             try:
@@ -135,7 +140,7 @@ class Aiokafka:
 
     async def _live(self, group, reader, topic, leave):
         client = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **self._servers,
             group_id=group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -168,7 +173,7 @@ class Aiokafka:
 
     def _with_admin(self, ask):
         async def run():
-            client = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+            client = AIOKafkaAdminClient(**self._servers)
             await client.start()
             try:
                 return await ask(client)

@@ -18,12 +18,12 @@ except ImportError as missing:
     sys.exit(3)
 
 import driver
-from driver import DEADLINE_SECONDS, Reader
+from driver import DEADLINE_SECONDS, Credentials, Reader
 
 
 class Confluent:
     def __init__(self, bootstrap, history):
-        self._servers = {"bootstrap.servers": bootstrap}
+        self._servers = {"bootstrap.servers": bootstrap} | Credentials().for_librdkafka()
         self._history = history
         self._admin = AdminClient(self._servers)
         self._member = None

@@ -8,6 +8,7 @@ README.md beside this file lists the verbs; tests/src/history/event.rs the lines
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -16,6 +17,41 @@ import traceback
 MISSING_LIBRARY = 3
 DEADLINE_SECONDS = 60.0
 FIRST_TIMESTAMP_MS = 1_700_000_000_000
+
+
+class Credentials:
+    """Who to be, over TLS and by SCRAM-SHA-256, where the environment says so."""
+
+    def __init__(self):
+        self.user = os.environ.get("DRIVER_USER")
+        self.password = os.environ.get("DRIVER_PASSWORD")
+        self.ca_file = os.environ.get("DRIVER_CA_FILE")
+
+    def __bool__(self):
+        return self.user is not None
+
+    def for_librdkafka(self):
+        """Its settings, none without credentials."""
+        if not self:
+            return {}
+        return {
+            "security.protocol": "SASL_SSL",
+            "ssl.ca.location": self.ca_file,
+            "sasl.mechanism": "SCRAM-SHA-256",
+            "sasl.username": self.user,
+            "sasl.password": self.password,
+        }
+
+    def for_python(self):
+        """What kafka-python and aiokafka call the same, but for the certificate."""
+        if not self:
+            return {}
+        return {
+            "security_protocol": "SASL_SSL",
+            "sasl_mechanism": "SCRAM-SHA-256",
+            "sasl_plain_username": self.user,
+            "sasl_plain_password": self.password,
+        }
 
 
 class Unsupported(Exception):

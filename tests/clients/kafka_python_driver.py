@@ -20,7 +20,7 @@ except ImportError as missing:
     sys.exit(3)
 
 import driver
-from driver import DEADLINE_SECONDS, Reader
+from driver import DEADLINE_SECONDS, Credentials, Reader
 
 
 class Listener(ConsumerRebalanceListener):
@@ -38,7 +38,10 @@ class Listener(ConsumerRebalanceListener):
 
 class KafkaPython:
     def __init__(self, bootstrap, history):
-        self._bootstrap = bootstrap.split(",")
+        self._servers = {"bootstrap_servers": bootstrap.split(",")}
+        credentials = Credentials()
+        if credentials:
+            self._servers |= credentials.for_python() | {"ssl_cafile": credentials.ca_file}
         self._history = history
         self._member = None
         self._known_admin = None
@@ -46,7 +49,7 @@ class KafkaPython:
     @property
     def _admin(self):
         if self._known_admin is None:
-            self._known_admin = KafkaAdminClient(bootstrap_servers=self._bootstrap)
+            self._known_admin = KafkaAdminClient(**self._servers)
         return self._known_admin
 
     def version(self):
@@ -54,7 +57,7 @@ class KafkaPython:
 
     def produce(self, topic, partitions, producer, first, count, codec="none", idempotent="", headers="", timestamps=""):
         client = KafkaProducer(
-            bootstrap_servers=self._bootstrap,
+            **self._servers,
             acks="all",
             compression_type=None if codec == "none" else codec,
             enable_idempotence=bool(idempotent),
@@ -81,7 +84,7 @@ class KafkaPython:
 
     def consume(self, topic, partitions, group):
         client = KafkaConsumer(
-            bootstrap_servers=self._bootstrap, group_id=None, enable_auto_commit=False
+            **self._servers, group_id=None, enable_auto_commit=False
         )
         places = [TopicPartition(topic, number) for number in range(int(partitions))]
         client.assign(places)
@@ -118,7 +121,7 @@ class KafkaPython:
 
     def _live(self, group, reader, topic, leave):
         client = KafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **self._servers,
             group_id=group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -10,7 +10,7 @@ import sys
 import threading
 
 import driver
-from driver import DEADLINE_SECONDS, Reader, Unsupported
+from driver import DEADLINE_SECONDS, Credentials, Reader, Unsupported
 
 KCAT = shutil.which("kcat") or shutil.which("kafkacat")
 if KCAT is None:
@@ -26,15 +26,20 @@ PLACE = re.compile(r"(\S+) \[(\d+)\]")
 
 class Kcat:
     def __init__(self, bootstrap, history):
-        self._bootstrap = bootstrap
+        self._command = [KCAT, "-b", bootstrap]
+        for name, value in Credentials().for_librdkafka().items():
+            self._command += ["-X", f"{name}={value}"]
         self._history = history
         self._member = None
 
     def _run(self, *arguments, given=""):
         """Runs it to its end: what it printed, and what it said beside that."""
-        command = [KCAT, "-b", self._bootstrap, *arguments]
         done = subprocess.run(
-            command, input=given, capture_output=True, text=True, timeout=DEADLINE_SECONDS
+            [*self._command, *arguments],
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
         )
         if done.returncode:
             raise RuntimeError(f"{arguments} ended with {done.returncode}: {done.stderr[-500:]}")
@@ -92,7 +97,7 @@ class Kcat:
             "heartbeat.interval.ms": 500,
             "auto.commit.interval.ms": 100,
         }
-        command = [KCAT, "-b", self._bootstrap, "-u", "-f", FORMAT]
+        command = [*self._command, "-u", "-f", FORMAT]
         for name, value in settings.items():
             command += ["-X", f"{name}={value}"]
         # One pipe for what it reads and what it says of the group, so that they stay in order.

@@ -24,7 +24,11 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	d := &driver{brokers: strings.Split(os.Args[1], ","), history: written}
+	who, err := credentials()
+	if err != nil {
+		log.Fatal(err)
+	}
+	d := &driver{brokers: strings.Split(os.Args[1], ","), credentials: who, history: written}
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		words := strings.Fields(lines.Text())

@@ -19,15 +19,17 @@ const (
 )
 
 type driver struct {
-	brokers []string
-	history *history
-	leave   context.CancelFunc
-	left    chan struct{}
-	crowd   []*kgo.Client
+	brokers     []string
+	credentials []kgo.Opt
+	history     *history
+	leave       context.CancelFunc
+	left        chan struct{}
+	crowd       []*kgo.Client
 }
 
 func (d *driver) client(options ...kgo.Opt) (*kgo.Client, error) {
-	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(d.brokers...)}, options...)...)
+	common := append([]kgo.Opt{kgo.SeedBrokers(d.brokers...)}, d.credentials...)
+	return kgo.NewClient(append(common, options...)...)
 }
 
 func (d *driver) do(ctx context.Context, verb string, a map[string]string) (string, error) {

@@ -40,6 +40,16 @@ const CODECS = {
 
 class Unsupported extends Error {}
 
+// Who to be, over TLS and by SCRAM-SHA-256, where the environment says so.
+function credentials() {
+  const { DRIVER_USER: username, DRIVER_PASSWORD: password, DRIVER_CA_FILE: file } = process.env
+  if (!username) return {}
+  return {
+    ssl: { ca: [fs.readFileSync(file, 'utf8')] },
+    sasl: { mechanism: 'scram-sha-256', username, password },
+  }
+}
+
 // Microseconds of the machine's monotonic clock.
 const now = () => Number(process.hrtime.bigint() / 1000n)
 
@@ -76,6 +86,7 @@ class Driver {
       clientId: 'matrix',
       brokers: bootstrap.split(','),
       logLevel: logLevel.NOTHING,
+      ...credentials(),
     })
     this.members = new Map()
   }

@@ -94,6 +94,7 @@ impl Client {
                     "franz-go/main.go",
                     "franz-go/records.go",
                     "franz-go/admin.go",
+                    "franz-go/credentials.go",
                     "franz-go/crowd.go",
                     "franz-go/history.go",
                 ],

@@ -45,8 +45,26 @@ public final class Driver {
     private Thread living;
 
     private Driver(String bootstrap, History history) {
-        servers = Map.of("bootstrap.servers", bootstrap);
+        servers = new HashMap<>(credentials());
+        servers.put("bootstrap.servers", bootstrap);
         this.history = history;
+    }
+
+    /** Who to be, over TLS and by SCRAM-SHA-256, where the environment says so. */
+    private static Map<String, Object> credentials() {
+        String user = System.getenv("DRIVER_USER");
+        if (user == null) {
+            return Map.of();
+        }
+        String login = "org.apache.kafka.common.security.scram.ScramLoginModule";
+        String password = System.getenv("DRIVER_PASSWORD");
+        return Map.of(
+                "security.protocol", "SASL_SSL",
+                "ssl.truststore.type", "PEM",
+                "ssl.truststore.location", System.getenv("DRIVER_CA_FILE"),
+                "sasl.mechanism", "SCRAM-SHA-256",
+                "sasl.jaas.config",
+                        login + " required username=\"" + user + "\" password=\"" + password + "\";");
     }
 
     public static void main(String[] arguments) throws Exception {
