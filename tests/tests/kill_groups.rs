@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ struct Life<'a> {
     counted: Counted,
     /// How many members there have been; the newest one of each client is the one that lives.
     made: usize,
+    /// Whether the producer has given up.
+    sending_failed: Arc<AtomicBool>,
 }
 
 /// What has been seen in the histories.
@@ -112,6 +115,10 @@ impl Life<'_> {
         until_within(PATIENCE, "acknowledgements, and commits everywhere", || {
             std::thread::sleep(Duration::from_millis(20));
             self.look()?;
+            ensure!(
+                !self.sending_failed.load(Ordering::Relaxed),
+                "nobody sends any more"
+            );
             let now = &self.counted;
             let committed = (0..PARTITIONS)
                 .all(|partition| now.committed.get(&partition) > before.committed.get(&partition));
@@ -187,14 +194,21 @@ impl Life<'_> {
             members.push(self.member(client)?);
         }
         let enough = AtomicBool::new(false);
+        let failed = Arc::clone(&self.sending_failed);
         let topic = self.topic.clone();
         std::thread::scope(|scope| -> Result<()> {
-            let sending = scope.spawn(|| send(&mut producer, &topic, &enough));
+            let sending = scope.spawn(|| {
+                let sent = send(&mut producer, &topic, &enough);
+                failed.store(sent.is_err(), Ordering::Relaxed);
+                sent
+            });
             let lived = self.rounds(rounds, random, &mut operator, &mut members);
             enough.store(true, Ordering::Relaxed);
+            // Its own failure explains that of the rounds, which then waited for it in vain.
             let sent = sending.join().ok().context("sending panicked")?;
+            let sent = sent.with_context(|| format!("sending to {topic}"))?;
             lived?;
-            println!("  {topic}: {} events sent", sent?);
+            println!("  {topic}: {sent} events sent");
             Ok(())
         })?;
         self.drain()?;
@@ -294,6 +308,7 @@ fn nothing_is_lost_to_a_group_and_no_commit_goes_back_by_kills() -> Result<()> {
             directory: directory.clone(),
             counted: Counted::default(),
             made: 0,
+            sending_failed: Arc::default(),
         };
         let now = left.min(ROUNDS_OF_A_LIFE);
         life.live(now, &mut random)?;
@@ -314,6 +329,7 @@ fn nothing_is_lost_to_a_group_and_no_commit_goes_back_by_kills() -> Result<()> {
             directory,
             counted: Counted::default(),
             made: 0,
+            sending_failed: Arc::default(),
         };
         life.check(&mut operator, "scan-again")?;
     }

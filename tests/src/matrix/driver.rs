@@ -138,7 +138,7 @@ impl Driver {
         match verdict {
             "ok" => Ok(Answer::Done(rest.to_owned())),
             "unsupported" => Ok(Answer::Unsupported(rest.to_owned())),
-            _ => bail!("{line}"),
+            _ => bail!("{line}\n{}", self.complaints()),
         }
     }
 
