@@ -5,15 +5,19 @@
 #
 #   tests/release-tier.sh [rigs|simulations]      only those; else both, and the demonstration
 #
-#   RINGLOG_KILL_ROUNDS (500), RINGLOG_POWER_CUTS (1000), RINGLOG_SIM_SEEDS (10000),
-#   RINGLOG_TEXT_FILE_MB (500)
+#   RINGLOG_KILL_ROUNDS (500), RINGLOG_KILL_GROUP_ROUNDS (300), RINGLOG_POWER_CUTS (1000),
+#   RINGLOG_SIM_SEEDS (10000), RINGLOG_TEXT_FILE_MB (500), RINGLOG_CROWD_MEMBERS (100),
+#   RINGLOG_CROWD_PARTITIONS (1000), RINGLOG_CROWD_SECONDS (10), RINGLOG_IDLE_CONNECTIONS (5000)
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 exec </dev/null
 
 export RINGLOG_KILL_ROUNDS=${RINGLOG_KILL_ROUNDS:-500}
+export RINGLOG_KILL_GROUP_ROUNDS=${RINGLOG_KILL_GROUP_ROUNDS:-300}
 export RINGLOG_POWER_CUTS=${RINGLOG_POWER_CUTS:-1000}
 export RINGLOG_TEXT_FILE_MB=${RINGLOG_TEXT_FILE_MB:-500}
+export RINGLOG_CROWD_MEMBERS=${RINGLOG_CROWD_MEMBERS:-100} RINGLOG_CROWD_PARTITIONS=${RINGLOG_CROWD_PARTITIONS:-1000}
+export RINGLOG_CROWD_SECONDS=${RINGLOG_CROWD_SECONDS:-10} RINGLOG_IDLE_CONNECTIONS=${RINGLOG_IDLE_CONNECTIONS:-5000}
 export RINGLOG_REQUIRE_CLIENTS=1 CARGO_TERM_COLOR=never
 seeds=${RINGLOG_SIM_SEEDS:-10000}
 
@@ -33,8 +37,8 @@ about() {
     echo "memory    $(sed -n 's/^MemTotal: *//p' /proc/meminfo)"
     echo "disk      $(df --output=source,fstype . | tail -n 1)"
     echo "rustc     $(rustc --version)"
-    echo "counts    $RINGLOG_KILL_ROUNDS kill rounds, $RINGLOG_POWER_CUTS power cuts," \
-        "$seeds seeds, $RINGLOG_TEXT_FILE_MB MB of text"
+    echo "counts    $RINGLOG_KILL_ROUNDS kill rounds and $RINGLOG_KILL_GROUP_ROUNDS with groups," \
+        "$RINGLOG_POWER_CUTS power cuts, $seeds seeds, $RINGLOG_TEXT_FILE_MB MB of text"
 }
 
 # Runs a stage, keeps going when it fails, and keeps what it printed.
@@ -49,9 +53,12 @@ stage() {
 # On real files and real processes.
 rigs() {
     stage "kill -9" cargo test --release -p ringlog-tests --test kill9 -- --nocapture
+    stage "kill -9 with groups" cargo test --release -p ringlog-tests --test kill_groups -- --nocapture
     stage "power cuts" cargo test --release -p ringlog-tests --test power_cut -- --nocapture
     stage "text file" cargo test --release -p ringlog-tests --test text_file -- --nocapture
     stage "many partitions" cargo test --release -p ringlog-tests --test scale -- --nocapture
+    stage "a large group" cargo test --release -p ringlog-tests --test crowd -- --nocapture
+    stage "idle connections" cargo test --release -p ringlog-tests --test idle idle_connections -- --nocapture
     stage "restart with 100 GB" cargo test --release -p ringlog-storage --test many_segments -- --ignored --nocapture
 }
 

@@ -21,6 +21,7 @@ use serde::Deserialize;
 
 use crate::binaries;
 use crate::deadline::until;
+use crate::random::Random;
 use crate::workdir::WorkDir;
 
 /// How a node is started.
@@ -440,20 +441,29 @@ pub fn serve_command(data_dir: &Path, log: File) -> Result<Command> {
     Ok(command)
 }
 
-/// The first of so many ports in a row that are free at the moment.
+/// The first of so many ports in a row that are free at the moment, and that the kernel gives to nobody
+/// who does not ask for them: a client that tries to reach a node while it is away could get its port.
 ///
 /// # Errors
 /// When none are found.
 pub fn free_ports(count: u16) -> Result<u16> {
     const ATTEMPTS: usize = 100;
+    const LOWEST: u16 = 10_000;
+    let given_out = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
+        .context("which ports the kernel gives out")?;
+    let given_out = given_out.split_whitespace().next().map(str::parse::<u16>);
+    let end = given_out
+        .context("a range of ports")??
+        .saturating_sub(count);
+    ensure!(LOWEST < end, "the kernel gives out all ports from {end}");
+    // The lower bits of the clock and the process: tests beside each other begin elsewhere.
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let nanoseconds = since_epoch.map_or(0, |elapsed| u64::from(elapsed.subsec_nanos()));
+    let mut random = Random::new(nanoseconds ^ (u64::from(std::process::id()) << 32));
     for _ in 0..ATTEMPTS {
-        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let port = first.local_addr()?.port();
-        let behind = (1..count).map(|n| {
-            let next = port.checked_add(n).context("beyond the last port")?;
-            Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, next))?)
-        });
-        if behind.collect::<Result<Vec<_>>>().is_ok() {
+        let port = LOWEST + u16::try_from(random.below(u64::from(end - LOWEST)))?;
+        let bound = (port..port + count).map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
+        if bound.collect::<std::io::Result<Vec<_>>>().is_ok() {
             return Ok(port);
         }
     }

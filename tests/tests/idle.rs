@@ -1,8 +1,9 @@
-//! What a node takes that has nothing to do.
+//! What a node takes that has nothing to do. `RINGLOG_IDLE_CONNECTIONS` says with how many connections
+//! (default 2,000).
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use ringlog_tests::node::{Node, NodeOptions};
 use ringlog_tests::process::{allow_open_files, cpu_time, resident_bytes};
 use ringlog_tests::record_batch::Batch;
@@ -59,21 +60,25 @@ fn an_idle_node_takes_less_than_a_hundredth_of_a_core_and_100_mb_per_core() -> R
 }
 
 #[test]
-fn two_thousand_idle_connections_cost_little_and_are_served() -> Result<()> {
-    const CONNECTIONS: usize = 2000;
+fn idle_connections_cost_little_and_are_served() -> Result<()> {
     const BOUND_BYTES: u64 = 16 << 10;
-    allow_open_files(CONNECTIONS as u64 + 200)?;
+    let connections: u32 = match std::env::var("RINGLOG_IDLE_CONNECTIONS") {
+        Ok(text) => text.parse().context("RINGLOG_IDLE_CONNECTIONS")?,
+        Err(_) => 2000,
+    };
+    allow_open_files(u64::from(connections) + 200)?;
     let node = used_node()?;
     let pid = node.pid()?;
     let before = resident_bytes(pid)?;
     let mut clients = Vec::new();
-    for n in 0..CONNECTIONS {
-        let mut client = Connection::open(node.kafka(n % usize::from(CORES)))?;
+    for n in 0..connections {
+        let core = usize::try_from(n)? % usize::from(CORES);
+        let mut client = Connection::open(node.kafka(core))?;
         client.request(api::API_VERSIONS, 0, &[])?;
         clients.push(client);
     }
-    let bytes = resident_bytes(pid)?.saturating_sub(before) / CONNECTIONS as u64;
-    println!("{bytes} bytes per idle connection");
+    let bytes = resident_bytes(pid)?.saturating_sub(before) / u64::from(connections);
+    println!("{connections} idle connections: {bytes} bytes each");
     assert!(bytes < BOUND_BYTES, "{bytes} bytes per idle connection");
     for client in clients.iter_mut().step_by(100) {
         client.request(api::API_VERSIONS, 0, &[])?;

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use kafka_protocol::error::ResponseError;
-use ringlog_engine::topics::{ConfigType, TopicCommand};
+use ringlog_engine::topics::{ConfigChange, ConfigType, TopicCommand};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -149,9 +149,13 @@ pub(super) async fn alter(
 ) -> Result<StatusCode, Problem> {
     let wanted: Wanted = face.json(&headers, body).await?;
     let topic = find(&face, &topic).await?;
-    let command = TopicCommand::SetConfigs {
+    let changes = values(wanted)?.into_iter().map(|(name, value)| {
+        let change = value.map_or(ConfigChange::Reset, ConfigChange::Set);
+        (name, change)
+    });
+    let command = TopicCommand::AlterConfigs {
         number: topic.number,
-        configs: values(wanted)?,
+        changes: changes.collect(),
     };
     let changed = face.ask(CONTROLLER, move |core| async move {
         if query.validate_only {
