@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use clap::Command;
 use ringlog_engine::groups::GroupCounts;
 use ringlog_engine::topics::Durability;
 use ringlog_types::CoreId;
@@ -7,6 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::config::options::add_flags;
+use crate::config::{Layers, Settings};
 use crate::node::mailbox::{Mailbox, Receiver};
 use crate::node::message::{Message, Snapshot};
 use crate::node::metrics::ErrorKind;
@@ -20,10 +23,18 @@ fn node(cores: u16) -> NodeStatus {
     NodeStatus { cores }
 }
 
+fn security(arguments: &[&str]) -> Arc<Security> {
+    let command = add_flags(Command::new("serve"));
+    let all = std::iter::once(&"serve").chain(arguments);
+    let flags = command.try_get_matches_from(all).unwrap();
+    let layers = Layers::read(&flags, |_| None, None).unwrap();
+    Arc::new(Security::open(&Settings::from_layers(&layers).unwrap()).unwrap())
+}
+
 async fn start(status: NodeStatus) -> std::net::SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, status));
+    tokio::spawn(serve(listener, status, security(&[]), false));
     address
 }
 
@@ -149,7 +160,8 @@ fn a_silent_connection_gives_its_place_back() {
         let socket = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = socket.local_addr().unwrap();
         let idle = Duration::from_millis(100);
-        tokio::spawn(serve_limited(Limited::new(socket, 1, idle), node(1)));
+        let limited = Limited::new(socket, 1, idle, None);
+        tokio::spawn(serve_limited(limited, node(1), None));
         // Takes the only place and says nothing; the request behind it is answered all the same.
         let mut silent = TcpStream::connect(address).await.unwrap();
         let answered = tokio::time::timeout(Duration::from_secs(30), get(address, "/healthz"));

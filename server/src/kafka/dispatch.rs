@@ -15,8 +15,9 @@ use super::groups::{
 };
 use super::request::{RequestHeader, client_id};
 use super::{
-    api_versions, create_partitions, create_topics, delete_records, delete_topics,
-    describe_cluster, describe_configs, fetch, init_producer_id, list_offsets, metadata,
+    alter_user_scram_credentials, api_versions, create_partitions, create_topics, delete_records,
+    delete_topics, describe_cluster, describe_configs, describe_user_scram_credentials, fetch,
+    init_producer_id, list_offsets, metadata, sasl_authenticate, sasl_handshake,
 };
 use crate::node::core::CoreHandle;
 
@@ -129,6 +130,24 @@ pub async fn answer(
                 header,
                 &describe_groups::handle(core, version, request).await,
             )
+        }
+        ApiKey::SaslHandshake => {
+            let request = decode(header, frame, sasl_handshake::FIELDS)?;
+            of(header, &sasl_handshake::out_of_turn(core, &request))
+        }
+        ApiKey::SaslAuthenticate => {
+            let request = decode(header, frame, sasl_authenticate::FIELDS)?;
+            of(header, &sasl_authenticate::out_of_turn(&request))
+        }
+        ApiKey::DescribeUserScramCredentials => {
+            let request = decode(header, frame, describe_user_scram_credentials::FIELDS)?;
+            let described = describe_user_scram_credentials::handle(core, request);
+            of(header, &described.await)
+        }
+        ApiKey::AlterUserScramCredentials => {
+            let request = decode(header, frame, alter_user_scram_credentials::FIELDS)?;
+            let altered = alter_user_scram_credentials::handle(core, peer, request);
+            of(header, &altered.await)
         }
         key => unreachable!("{key:?} is in the table of APIs and has no handler here"),
     }

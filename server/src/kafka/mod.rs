@@ -3,6 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | `connection` | one connection: requests in, answers out, in order |
+//! | `stream`, `send` | with TLS or without; answers into it |
+//! | `login` | who it is, where the listener asks |
 //! | `frame`, `patience` | bytes into requests; timers |
 //! | `apis`, `request`, `dispatch` | what is spoken; request headers; request to handler |
 //! | `bounds`, `decode`, `wire` | reading requests that may lie; primitive types |
@@ -16,6 +18,7 @@
 //! Invariants: nothing here survives a restart or is known to another core; every number from
 //! the wire is bounded before it is used; nothing is acknowledged that is not durable.
 
+pub mod alter_user_scram_credentials;
 pub mod answer;
 pub mod api_versions;
 pub mod apis;
@@ -29,6 +32,7 @@ pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_user_scram_credentials;
 pub mod dispatch;
 pub mod endpoints;
 pub mod errors;
@@ -39,11 +43,16 @@ pub mod init_producer_id;
 pub mod limits;
 pub mod list_offsets;
 pub mod locate;
+pub mod login;
 pub mod metadata;
 pub mod patience;
 pub mod produce;
 pub mod records;
 pub mod request;
+pub mod sasl_authenticate;
+pub mod sasl_handshake;
+pub mod send;
+pub mod stream;
 pub mod topic_ref;
 pub mod wire;
 

@@ -8,4 +8,5 @@ mod decoding_groups;
 mod delete_records;
 mod durability;
 mod groups;
+mod login;
 mod records;
