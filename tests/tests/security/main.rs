@@ -217,7 +217,7 @@ fn a_client_trusts_only_the_authority_it_was_given() -> Result<()> {
         ("sasl.password", PASSWORD),
     ];
     let bootstrap = other.node.tls_bootstrap();
-    rig.with(CONFLUENT, "stays_outside", &bootstrap, &settings)?;
+    rig.with(CONFLUENT, "mistrusts", &bootstrap, &settings)?;
     Ok(())
 }
 
