@@ -103,7 +103,7 @@ pub fn python_feature(script: &str, bootstrap: &str, feature: &str) -> Result<Ou
     python_feature_with(script, bootstrap, feature, &[])
 }
 
-/// The same with variables in the script's environment.
+/// The same, with these variables in the script's environment.
 ///
 /// # Errors
 /// When a check in it fails, or when it cannot run but has to.

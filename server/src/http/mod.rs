@@ -3,9 +3,11 @@
 //! neither a scrape nor the reading of JSON holds a core.
 //!
 //! Invariants: nothing here waits for a core without a limit; every route is in the description
-//! that `/openapi.json` gives, because it is made of them.
+//! that `/openapi.json` gives, because it is made of them; where the node asks who comes, every
+//! route but `/healthz` and `/readyz` is behind [`guard`].
 
 mod errands;
+mod guard;
 mod health;
 mod listener;
 mod metrics;
@@ -13,7 +15,9 @@ mod openapi;
 mod render;
 mod rest;
 mod steps;
+mod transport;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -27,11 +31,13 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::guard::Guard;
 use self::listener::{Limited, Peer};
 use self::openapi::Description;
 use self::rest::{Face, Problem, RequestLabels};
 use crate::config::Settings;
 use crate::node::status::NodeStatus;
+use crate::security::Security;
 
 /// Connections kept at a time.
 const CONNECTIONS: usize = 1024;
@@ -39,7 +45,8 @@ const CONNECTIONS: usize = 1024;
 /// A connection that sends nothing for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Answers on a listener for as long as the runtime runs.
+/// Answers on a listener for as long as the runtime runs; over TLS where `security` has a
+/// certificate for it, and, with `asks`, those only who say who they are.
 ///
 /// # Errors
 /// When the listener fails.
@@ -47,13 +54,22 @@ pub async fn serve(
     listener: TcpListener,
     status: NodeStatus,
     settings: &Settings,
+    security: Arc<Security>,
 ) -> std::io::Result<()> {
+    let tls = security.http_tls().cloned();
+    let asks = settings.access.http_basic;
+    let guard = asks.then(|| Guard::new(status.clone(), security));
     let face = Face::new(status, settings);
-    serve_limited(Limited::new(listener, CONNECTIONS, IDLE), face).await
+    serve_limited(Limited::new(listener, CONNECTIONS, IDLE, tls), face, guard).await
 }
 
-async fn serve_limited(listener: Limited, face: Face) -> std::io::Result<()> {
-    let service = router(face).into_make_service_with_connect_info::<Peer>();
+async fn serve_limited(listener: Limited, face: Face, guard: Option<Guard>) -> std::io::Result<()> {
+    // Around all routes, whichever there are.
+    let router = match guard {
+        None => router(face),
+        Some(guard) => router(face).layer(middleware::from_fn_with_state(guard, guard::require)),
+    };
+    let service = router.into_make_service_with_connect_info::<Peer>();
     axum::serve(listener, service).await
 }
 

@@ -71,6 +71,16 @@ const COUNTERS: &[(&str, &str, OfCore)] = &[
         |core| core.connections_accepted.get(),
     ),
     (
+        "ringlog_tls_handshakes",
+        "TLS handshakes completed; those that failed are among the errors",
+        |core| core.tls_handshakes.get(),
+    ),
+    (
+        "ringlog_logins",
+        "SASL logins completed; those that failed are among the errors",
+        |core| core.logins.get(),
+    ),
+    (
         "ringlog_driver_turns",
         "Turns of the log's driver",
         |core| core.driver_turns.get(),

@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::config::Layers;
 use crate::config::options::add_flags;
+use crate::config::{Layers, Settings};
 use crate::node::errand::Door;
 use crate::node::mailbox::{Mailbox, Receiver};
 use crate::node::message::{Message, Snapshot};
@@ -28,15 +28,21 @@ fn node(cores: u16) -> NodeStatus {
     NodeStatus { cores }
 }
 
-fn settings() -> Settings {
-    let flags = add_flags(Command::new("serve")).get_matches_from(["serve"]);
+fn settings(arguments: &[&str]) -> Settings {
+    let command = add_flags(Command::new("serve"));
+    let all = std::iter::once(&"serve").chain(arguments);
+    let flags = command.try_get_matches_from(all).unwrap();
     Settings::from_layers(&Layers::read(&flags, |_| None, None).unwrap()).unwrap()
+}
+
+fn security(arguments: &[&str]) -> Arc<Security> {
+    Arc::new(Security::open(&settings(arguments)).unwrap())
 }
 
 async fn start(status: NodeStatus) -> std::net::SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { serve(listener, status, &settings()).await });
+    tokio::spawn(async move { serve(listener, status, &settings(&[]), security(&[])).await });
     address
 }
 
@@ -172,9 +178,11 @@ fn a_silent_connection_gives_its_place_back() {
         let socket = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = socket.local_addr().unwrap();
         let idle = Duration::from_millis(100);
+        let limited = Limited::new(socket, 1, idle, None);
         tokio::spawn(serve_limited(
-            Limited::new(socket, 1, idle),
-            Face::new(node(1), &settings()),
+            limited,
+            Face::new(node(1), &settings(&[])),
+            None,
         ));
         // Takes the only place and says nothing; the request behind it is answered all the same.
         let mut silent = TcpStream::connect(address).await.unwrap();

@@ -15,11 +15,12 @@ use super::groups::{
 };
 use super::request::{RequestHeader, client_id};
 use super::{
-    alter_configs, alter_partition_reassignments, api_versions, create_partitions, create_topics,
-    delete_records, delete_topics, describe_cluster, describe_configs, describe_log_dirs,
-    describe_producers, describe_topic_partitions, elect_leaders, fetch, incremental_alter_configs,
+    alter_configs, alter_partition_reassignments, alter_user_scram_credentials, api_versions,
+    create_partitions, create_topics, delete_records, delete_topics, describe_cluster,
+    describe_configs, describe_log_dirs, describe_producers, describe_topic_partitions,
+    describe_user_scram_credentials, elect_leaders, fetch, incremental_alter_configs,
     init_producer_id, list_offsets, list_partition_reassignments, metadata,
-    offset_for_leader_epoch,
+    offset_for_leader_epoch, sasl_authenticate, sasl_handshake,
 };
 use crate::node::core::CoreHandle;
 
@@ -176,6 +177,24 @@ pub async fn answer(
                 header,
                 &describe_groups::handle(core, version, request).await,
             )
+        }
+        ApiKey::SaslHandshake => {
+            let request = decode(header, frame, sasl_handshake::FIELDS)?;
+            of(header, &sasl_handshake::out_of_turn(core, &request))
+        }
+        ApiKey::SaslAuthenticate => {
+            let request = decode(header, frame, sasl_authenticate::FIELDS)?;
+            of(header, &sasl_authenticate::out_of_turn(&request))
+        }
+        ApiKey::DescribeUserScramCredentials => {
+            let request = decode(header, frame, describe_user_scram_credentials::FIELDS)?;
+            let described = describe_user_scram_credentials::handle(core, request);
+            of(header, &described.await)
+        }
+        ApiKey::AlterUserScramCredentials => {
+            let request = decode(header, frame, alter_user_scram_credentials::FIELDS)?;
+            let altered = alter_user_scram_credentials::handle(core, peer, request);
+            of(header, &altered.await)
         }
         key => unreachable!("{key:?} is in the table of APIs and has no handler here"),
     }

@@ -3,6 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | `connection` | one connection: requests in, answers out, in order |
+//! | `stream`, `send` | with TLS or without; answers into it |
+//! | `login` | who it is, where the listener asks |
 //! | `frame`, `patience` | bytes into requests; timers |
 //! | `apis`, `request`, `dispatch` | what is spoken; request headers; request to handler |
 //! | `bounds`, `decode`, `wire` | reading requests that may lie; primitive types |
@@ -19,6 +21,7 @@
 
 pub mod alter_configs;
 pub mod alter_partition_reassignments;
+pub mod alter_user_scram_credentials;
 pub mod answer;
 pub mod api_versions;
 pub mod apis;
@@ -37,6 +40,7 @@ pub mod describe_configs;
 pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod describe_topic_partitions;
+pub mod describe_user_scram_credentials;
 pub mod dispatch;
 pub mod elect_leaders;
 pub mod endpoints;
@@ -50,12 +54,17 @@ pub mod limits;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
 pub mod locate;
+pub mod login;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod patience;
 pub mod produce;
 pub mod records;
 pub mod request;
+pub mod sasl_authenticate;
+pub mod sasl_handshake;
+pub mod send;
+pub mod stream;
 pub mod topic_ref;
 pub mod wire;
 

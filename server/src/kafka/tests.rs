@@ -11,5 +11,6 @@ mod delete_records;
 mod durability;
 mod groups;
 mod leader_epochs;
+mod login;
 mod producers;
 mod records;

@@ -22,6 +22,7 @@ use super::directory::DataDirectory;
 use super::supervisor::{Node, NodeError, Storage};
 use crate::config::options::add_flags;
 use crate::config::{Layers, Settings};
+use crate::security::Security;
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -244,7 +245,8 @@ async fn launch(dir: &Path, more: &[&str]) -> Result<Node, NodeError> {
         },
     };
     let address = settings.kafka_addr;
-    let mut node = Node::launch(settings, directory, address, &storage, face)?;
+    let security = Arc::new(Security::open(&settings).unwrap());
+    let mut node = Node::launch(settings, security, directory, address, &storage, face)?;
     tokio::time::timeout(PATIENCE, node.start())
         .await
         .expect("a start in time")?;

@@ -44,6 +44,7 @@ impl Model {
                 let topic = self.topics.iter_mut().find(of(*number)).unwrap();
                 topic.partitions.extend(partitions);
             }
+            MetadataRecord::User(_) => {}
             MetadataRecord::ConfigsSet { number, config } => {
                 self.topics.iter_mut().find(of(*number)).unwrap().config = config.clone();
             }

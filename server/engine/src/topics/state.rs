@@ -150,6 +150,7 @@ impl Topics {
                     topic.config = config.clone();
                 }
             }
+            MetadataRecord::User(_) => {}
         }
     }
 

@@ -13,7 +13,7 @@ use super::face::Face;
 use super::problem::Problem;
 use crate::kafka::metadata;
 use crate::node::core::CoreHandle;
-use crate::node::topology::Topology;
+use crate::node::topology::Topologies;
 
 /// The core that decides about topics.
 pub(super) const CONTROLLER: CoreId = CoreId(0);
@@ -30,7 +30,7 @@ pub(super) struct Located {
     /// Largest batch.
     pub max_message_bytes: usize,
     owners: Vec<LogId>,
-    topology: Arc<Topology>,
+    topologies: Arc<Topologies>,
 }
 
 impl Located {
@@ -41,7 +41,7 @@ impl Located {
             number: topic.number,
             max_message_bytes: topic.config.max_message_bytes(),
             owners: topic.partitions.clone(),
-            topology: core.shared_topology(),
+            topologies: core.topologies(),
         }
     }
 
@@ -61,13 +61,13 @@ impl Located {
             );
             Problem::of(ResponseError::UnknownTopicOrPartition, detail)
         })?;
-        Ok(self.topology.log_owner(*log))
+        Ok(self.topologies.plain.log_owner(*log))
     }
 
     /// The epoch of a partition's leader.
     pub(super) fn leader_epoch(&self, partition: u32) -> i32 {
         let log = self.owners.get(partition as usize);
-        log.map_or(-1, |log| self.topology.leader_epoch(*log))
+        log.map_or(-1, |log| self.topologies.plain.leader_epoch(*log))
     }
 
     /// Partitions by the core that owns them.
