@@ -3,8 +3,9 @@ its own offset, whatever codec its producer used."""
 
 import random
 
-from checks import check, check_equal, feature, main, until
-from confluent_session import KafkaError, consume, create_topic, produce, producer
+from checks import DEADLINE_SECONDS, check, check_equal, feature, main, until
+from confluent_session import KafkaError, admin, consume, create_topic, produce, producer
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 TOPIC = "compacted"
 KEYS = 50
@@ -36,11 +37,7 @@ def latest():
 
 @feature
 def fill(bootstrap):
-    config = {
-        "cleanup.policy": "compact",
-        "min.cleanable.dirty.ratio": "0.01",
-        "delete.retention.ms": "3600000",
-    }
+    config = {"min.cleanable.dirty.ratio": "0.01", "delete.retention.ms": "3600000"}
     create_topic(bootstrap, TOPIC, config=config)
     everything = records()
     for place, codec in enumerate(CODECS):
@@ -52,6 +49,16 @@ def fill(bootstrap):
         offsets = [message.offset() for message in delivered.messages]
         first = place * RECORDS_PER_CODEC
         check_equal(offsets, list(range(first, first + RECORDS_PER_CODEC)), f"{codec}: offsets")
+        if place == 1:
+            compact_from_now_on(bootstrap)
+
+
+def compact_from_now_on(bootstrap):
+    """What was written before is compacted too."""
+    change = ConfigEntry("cleanup.policy", "compact", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, TOPIC, incremental_configs=[change])
+    altered = admin(bootstrap).incremental_alter_configs([resource])[resource]
+    altered.result(DEADLINE_SECONDS)
 
 
 @feature

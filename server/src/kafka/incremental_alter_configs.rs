@@ -42,12 +42,12 @@ pub async fn handle(
     core: &CoreHandle,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let named = |resource: &AlterConfigsResource| resource.resource_type;
     let names = request.resources.iter();
-    let doubles = named_twice(names.map(|resource| (named(resource), &*resource.resource_name)));
+    let doubles = named_twice(names.map(|named| (named.resource_type, &*named.resource_name)));
     let mut responses = Vec::with_capacity(request.resources.len());
     for resource in &request.resources {
-        let outcome = if doubles.contains(&(named(resource), &*resource.resource_name)) {
+        let named = (resource.resource_type, &*resource.resource_name);
+        let outcome = if doubles.contains(&named) {
             Err(twice())
         } else {
             alter(core, resource, request.validate_only).await

@@ -5,6 +5,8 @@
 pub enum Mistake {
     /// The sequences of producers are not in checkpoints.
     ForgetProducers,
+    /// Where leader epochs began is not in checkpoints.
+    ForgetEpochs,
     /// Topics are not in checkpoints.
     ForgetTopics,
     /// The producer ids handed out are not in checkpoints.
@@ -21,8 +23,9 @@ pub enum Mistake {
 
 impl Mistake {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Mistake); 7] = [
+    pub const ALL: [(&'static str, Mistake); 8] = [
         ("forget-producers", Mistake::ForgetProducers),
+        ("forget-epochs", Mistake::ForgetEpochs),
         ("forget-topics", Mistake::ForgetTopics),
         ("forget-producer-ids", Mistake::ForgetProducerIds),
         ("forget-groups", Mistake::ForgetGroups),

@@ -14,7 +14,7 @@ use ringlog_storage::log::{
     AppendError, Entry, EntryKind, EntryMeta, Log, LogConfig, Machine, OpenError, RecoveryReport,
     Taken, Urgency,
 };
-use ringlog_types::batch::{self, BatchHeader};
+use ringlog_types::batch::{self, BatchHeader, Builder};
 use ringlog_types::snapshot::Pieces;
 use ringlog_types::{LogId, Offset, PartitionId, Sequence};
 
@@ -69,15 +69,54 @@ impl Machines {
         for topic in self.topics.iter() {
             for index in 0..topic.partition_count() {
                 let partition = PartitionId::new(topic.number, index);
-                let start = self.partitions.start_offset(partition);
-                let end = self.partitions.end_offset(partition);
-                let count = u32::try_from(end.0 - start.0).expect("a run is short");
-                partitions.apply_start_offset(partition, start);
-                if count > 0 {
-                    partitions.apply_damaged(partition, start, count);
+                let mut at = self.partitions.start_offset(partition);
+                partitions.apply_start_offset(partition, at);
+                while at < self.partitions.end_offset(partition) {
+                    at = self.write_epoch(partition, at, &mut partitions);
                 }
             }
         }
+        partitions
+    }
+
+    /// Writes records of nobody to `other`, as many as a leader epoch has here from an offset on.
+    /// Returns the offset behind them.
+    fn write_epoch(&self, partition: PartitionId, at: Offset, other: &mut Partitions) -> Offset {
+        let epoch = self.partitions.epoch_at(partition, at);
+        let known = epoch.and_then(|epoch| {
+            let ended = self.partitions.epoch_end(partition, epoch, i32::MAX);
+            Some((epoch, ended?.1))
+        });
+        let Some((epoch, end)) = known else {
+            other.apply_damaged(partition, at, 1);
+            return at.plus(1);
+        };
+        let batch = Builder::new().push(0, None, None, &[]).build();
+        let mut header = BatchHeader::parse(&batch).expect("it was built soundly");
+        header.last_offset_delta = i32::try_from(end.0 - at.0 - 1).expect("a run is short");
+        header.partition_leader_epoch = epoch;
+        other.apply_records(partition, at, &header);
+        end
+    }
+
+    /// The same partitions, of whose leader epochs nothing is known: their checkpoint as its first
+    /// version had it.
+    fn without_epochs(&self) -> Partitions {
+        const BOUNDS: usize = 24;
+        const EPOCH: usize = 12;
+        let checkpoint = self.partitions.checkpoint();
+        let (count, mut rest) = (&checkpoint[2..6], &checkpoint[6..]);
+        let mut first = [&1u16.to_le_bytes()[..], count].concat();
+        let rows = u32::from_le_bytes(count.try_into().expect("a count has four bytes"));
+        for _ in 0..rows {
+            first.extend_from_slice(&rest[..BOUNDS]);
+            let epochs = usize::from(rest[BOUNDS]);
+            rest = &rest[BOUNDS + 1 + epochs * EPOCH..];
+        }
+        first.extend_from_slice(rest);
+        let mut partitions = Partitions::new();
+        let restored = partitions.restore(&first);
+        restored.expect("the first version of the checkpoint is read");
         partitions
     }
 }
@@ -105,6 +144,7 @@ impl Machine for Machines {
         let mut groups = self.groups.clone();
         match self.mistake {
             Some(Mistake::ForgetProducers) => partitions = self.without_producers(),
+            Some(Mistake::ForgetEpochs) => partitions = self.without_epochs(),
             Some(Mistake::ForgetTopics) => topics = Topics::new(vec![LOG]),
             Some(Mistake::ForgetProducerIds) => producer_ids = ProducerIds::new(LOG),
             Some(Mistake::ForgetGroups) => groups = Groups::new(GroupSettings::default()),
@@ -125,10 +165,12 @@ impl Machine for Machines {
     }
 
     fn begin_checkpoint(&mut self, out: &mut Pieces) -> Taken {
-        use Mistake::{ForgetGroups, ForgetProducerIds, ForgetProducers, ForgetTopics};
+        use Mistake::{
+            ForgetEpochs, ForgetGroups, ForgetProducerIds, ForgetProducers, ForgetTopics,
+        };
         let forgets = matches!(
             self.mistake,
-            Some(ForgetProducers | ForgetTopics | ForgetProducerIds | ForgetGroups)
+            Some(ForgetProducers | ForgetEpochs | ForgetTopics | ForgetProducerIds | ForgetGroups)
         );
         if forgets {
             out.add(|out| out.extend(self.checkpoint()));
