@@ -8,7 +8,7 @@ import time
 from confluent_session import (
     DEADLINE_SECONDS,
     OFFSET_BEGINNING,
-    AdminClient,
+    Consumer,
     KafkaError,
     Producer,
     admin,
@@ -51,6 +51,37 @@ def round_trip(bootstrap):
     found = consume(bootstrap, topic, partitions=4, start=OFFSET_BEGINNING)
     for number, messages in found.items():
         check([m.value() for m in messages] == values[number::4], f"partition {number}: as sent")
+
+
+@feature
+def group(bootstrap):
+    """Coordinators are those of this listener, as are the nodes of the cluster."""
+    told = admin(bootstrap).describe_cluster().result(DEADLINE_SECONDS)
+    nodes = {f"{node.host}:{node.port}" for node in told.nodes}
+    check_equal(nodes, set(bootstrap.split(",")), "told the nodes of this listener")
+    topic = create_topic(bootstrap, topic_name("secured-group"), partitions=2)
+    produce(producer(bootstrap), [{"topic": topic, "value": str(n).encode()} for n in range(50)])
+    # Of several groups some have their coordinator on either core.
+    for _ in range(4):
+        client = Consumer(
+            {
+                **settings_of_all(),
+                "bootstrap.servers": bootstrap,
+                "group.id": topic_name("secured"),
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+            }
+        )
+        client.subscribe([topic])
+        found = []
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while len(found) < 50:
+            if time.monotonic() > deadline:
+                raise Failed(f"{len(found)} of 50 records were read")
+            found.extend(int(m.value()) for m in client.consume(50, 0.2) if m.error() is None)
+        client.commit(asynchronous=False)
+        client.close()
+        check_equal(sorted(found), list(range(50)), "a group reads everything")
 
 
 def errors_of(bootstrap, settings, enough):

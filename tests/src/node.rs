@@ -318,6 +318,15 @@ impl Node {
         Ok(())
     }
 
+    /// Sends it SIGHUP.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn hang_up(&self) -> Result<()> {
+        let pid = i32::try_from(self.pid()?).ok().and_then(Pid::from_raw);
+        kill_process(pid.context("a process id")?, Signal::HUP).context("sending SIGHUP")
+    }
+
     /// Asks it to stop (SIGTERM) and waits until it has.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ use crate::node::migration;
 use crate::node::supervisor::{Node, Storage};
 use crate::runtime::{self, BoundSocket};
 use crate::security::Security;
+use crate::security::certificates::CurrentCertificate;
 use crate::{http, kafka};
 
 /// Exit status when the command line or the configuration is wrong.
@@ -102,6 +103,10 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
         .context("making the supervisor's runtime")?;
     supervisor.block_on(async {
         let mut signals = Signals::new()?;
+        if let Some(certificate) = security.certificate() {
+            let hangups = signal(SignalKind::hangup()).context("listening for signals")?;
+            tokio::spawn(read_again(hangups, Arc::clone(certificate)));
+        }
         let socket = BoundSocket::bind(settings.http_addr)?;
         let http_address = socket.address();
         let listener = socket.listen(HTTP_BACKLOG)?;
@@ -154,6 +159,19 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// Reads the certificate again at each SIGHUP: those that others renew must not take a restart.
+async fn read_again(mut hangups: Signal, certificate: Arc<CurrentCertificate>) {
+    while hangups.recv().await.is_some() {
+        match certificate.read_again() {
+            Ok(()) => tracing::info!(
+                "read the certificate {} again; new connections get it",
+                certificate.files().chain.display()
+            ),
+            Err(error) => tracing::error!("the certificate stays as it was: {error}"),
+        }
+    }
 }
 
 enum Waited {

@@ -141,7 +141,8 @@ pub const OPTIONS: &[OptionRow] = &[
         "tls-cert",
         Kind::Text,
         None,
-        "PEM file with the node's certificate, and those between it and its authority",
+        "PEM file with the node's certificate, and those between it and its authority; read again, \
+         with its key, at SIGHUP",
     ),
     row(
         "tls_key",

@@ -13,7 +13,7 @@ use ringlog_storage::log::FRAME_HEADROOM_BYTES;
 use tokio::time::Instant;
 
 use super::limits::{
-    CONTROL_REQUEST_BYTES, LARGE_FRAME_BYTES, READ_AFTER_LARGE_BYTES, READ_BUFFER_BYTES, STEP_BYTES,
+    CONTROL_REQUEST_BYTES, LARGE_FRAME_BYTES, READ_AFTER_LARGE_BYTES, READ_BUFFER_BYTES,
 };
 use super::patience::Patience;
 use super::stream::Stream;
@@ -175,7 +175,7 @@ impl Frames {
         is_idle: impl Fn() -> bool,
         mut stop: std::pin::Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Option<Frame>, FrameError> {
-        self.pause().await;
+        self.pause(stream).await;
         self.watch = None;
         let mut begun: Option<Instant> = None;
         loop {
@@ -333,7 +333,7 @@ impl Frames {
         self.at = 0;
         self.after_large = true;
         while filled < end {
-            let until = end.min(filled + STEP_BYTES);
+            let until = end.min(filled + stream.step_bytes());
             match stream.try_read(&mut memory[filled..until]) {
                 Ok(0) => {
                     let (found, wanted) = (filled - FRAME_HEADROOM_BYTES, length);
@@ -343,7 +343,7 @@ impl Frames {
                     filled += count;
                     core.metrics().received_bytes.add(count as u64);
                     self.unpaused_bytes += count;
-                    self.pause().await;
+                    self.pause(stream).await;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let found = filled - FRAME_HEADROOM_BYTES;
@@ -364,8 +364,8 @@ impl Frames {
     }
 
     /// Lets others run when much was taken.
-    async fn pause(&mut self) {
-        if self.unpaused_bytes >= STEP_BYTES {
+    async fn pause(&mut self, stream: &Stream) {
+        if self.unpaused_bytes >= stream.step_bytes() {
             self.unpaused_bytes = 0;
             tokio::task::yield_now().await;
         }

@@ -31,6 +31,9 @@ pub const READ_AFTER_LARGE_BYTES: usize = 4 << 10;
 /// Bytes received, checked or sent in one step of a core.
 pub const STEP_BYTES: usize = 256 << 10;
 
+/// The same over TLS, where each byte is also encrypted or decrypted, and copied.
+pub const TLS_STEP_BYTES: usize = 128 << 10;
+
 /// Partitions looked at in one step of a core.
 pub const STEP_PARTITIONS: usize = 128;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::answer::{Answer, Outgoing};
-use super::limits::{LEAST_SENT_BYTES, STEP_BYTES};
+use super::limits::LEAST_SENT_BYTES;
 use super::patience::Patience;
 use super::stream::Stream;
 use crate::node::core::CoreHandle;
@@ -62,7 +62,7 @@ pub async fn send(
                 outgoing.sent(count);
                 core.metrics().sent_bytes.add(count as u64);
                 unpaused_bytes += count;
-                if unpaused_bytes >= STEP_BYTES && outgoing.left() > 0 {
+                if unpaused_bytes >= stream.step_bytes() && outgoing.left() > 0 {
                     unpaused_bytes = 0;
                     tokio::task::yield_now().await;
                 }
@@ -87,6 +87,6 @@ pub async fn send(
 
 fn try_send(stream: &Stream, outgoing: &Outgoing) -> io::Result<usize> {
     let mut pieces = [IoSlice::new(&[]); PIECES];
-    let used = outgoing.gather(&mut pieces, STEP_BYTES);
+    let used = outgoing.gather(&mut pieces, stream.step_bytes());
     stream.try_write_vectored(&pieces[..used])
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::BufMut;
 use tokio::net::TcpStream;
 
+use super::limits::{STEP_BYTES, TLS_STEP_BYTES};
 use crate::node::core::CoreHandle;
 use crate::security::tls_stream::{HandshakeError, INCOMING_BYTES, TlsStream};
 
@@ -137,6 +138,15 @@ impl Stream {
     /// When the runtime shuts down.
     pub async fn writable(&self) -> io::Result<()> {
         self.socket().writable().await
+    }
+
+    /// Bytes that may be received or sent in one step of the core.
+    #[must_use]
+    pub fn step_bytes(&self) -> usize {
+        match self {
+            Stream::Plain(_) => STEP_BYTES,
+            Stream::Tls(_) => TLS_STEP_BYTES,
+        }
     }
 
     /// Says farewell, where there is a way to.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ringlog_engine::users::{Credential, Mechanism};
 use rustls::ServerConfig;
 
-use super::certificates::{self, CertificateError};
+use super::certificates::{CertificateError, CurrentCertificate, server_config};
 use super::keys;
 use super::password::Password;
 use super::password_files::{self, PasswordFileError};
@@ -31,6 +31,7 @@ pub enum SecurityError {
 /// What a node has of it; shared by its cores and the HTTP face.
 #[derive(Debug)]
 pub struct Security {
+    certificate: Option<Arc<CurrentCertificate>>,
     /// For Kafka over TLS.
     kafka_tls: Option<Arc<ServerConfig>>,
     /// For HTTP over TLS.
@@ -49,9 +50,12 @@ impl Security {
     /// The first file that is not what it should be.
     pub fn open(settings: &Settings) -> Result<Security, SecurityError> {
         let access = &settings.access;
+        let certificate = access.certificate.as_ref();
+        let certificate = certificate.map(CurrentCertificate::read).transpose()?;
+        let certificate = certificate.map(Arc::new);
         let config = |client_ca| {
-            let files = access.certificate.as_ref();
-            files.map(|files| certificates::server_config(files, client_ca))
+            let certificate = certificate.as_ref();
+            certificate.map(|certificate| server_config(certificate, client_ca))
         };
         let kafka_tls = access
             .kafka_tls_addr
@@ -64,12 +68,19 @@ impl Security {
             .transpose()?;
         let needed = access.asks() || kafka_tls.is_some() || !access.users.is_empty();
         Ok(Security {
+            certificate,
             kafka_tls,
             http_tls,
             workers: Workers::start(if needed { workers::THREADS } else { 0 })?,
             passwords: Passwords::new(),
             first_users: Mutex::new(password_files::read(&access.users)?),
         })
+    }
+
+    /// The certificate, where there is one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Arc<CurrentCertificate>> {
+        self.certificate.as_ref()
     }
 
     /// How Kafka is spoken over TLS, if it is.

@@ -241,6 +241,12 @@ mod tests {
                 "{changed}: {refused}"
             );
         }
+        // librdkafka before 2.6.1 repeats its own part of the nonce; what it proves is what it sent.
+        let repeated = FINAL.replace("r=rOprN", "r=rOprNGfwEbeRWgbNEkqOrOprN");
+        assert_eq!(
+            challenge.answer(repeated.as_bytes()),
+            Err(ScramError::WrongProof)
+        );
         let extended = FINAL.replace(",p=", ",x=1,p=");
         let refused = challenge.answer(extended.as_bytes());
         assert_eq!(

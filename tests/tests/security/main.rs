@@ -70,6 +70,13 @@ fn confluent_kafka_logs_in_over_tls_by_every_mechanism() -> Result<()> {
 }
 
 #[test]
+fn groups_and_their_coordinators_are_found_over_tls() -> Result<()> {
+    let rig = Rig::new(&[])?;
+    rig.over_tls(CONFLUENT, "group", "SCRAM-SHA-512", ("alice", PASSWORD))?;
+    Ok(())
+}
+
+#[test]
 fn confluent_kafka_logs_in_without_tls_by_every_mechanism() -> Result<()> {
     let rig = Rig::new(&[])?;
     for mechanism in MECHANISMS {
@@ -219,6 +226,25 @@ fn a_client_trusts_only_the_authority_it_was_given() -> Result<()> {
     let bootstrap = other.node.tls_bootstrap();
     rig.with(CONFLUENT, "mistrusts", &bootstrap, &settings)?;
     Ok(())
+}
+
+#[test]
+fn a_certificate_that_was_renewed_is_taken_without_a_restart() -> Result<()> {
+    let mut rig = Rig::new(&[])?;
+    let alice = ("alice", PASSWORD);
+    rig.renew_certificates()?;
+    rig.over_tls(CONFLUENT, "mistrusts", "PLAIN", alice)?;
+    let from = rig.node.log_position()?;
+    rig.node.hang_up()?;
+    rig.node
+        .log_line(from, &["read the certificate", "again"])?;
+    rig.over_tls(CONFLUENT, "round_trip", "PLAIN", alice)?;
+    std::fs::write(rig.certificates.file("node.pem"), "half a fi")?;
+    rig.node.hang_up()?;
+    rig.node
+        .log_line(from, &["the certificate stays as it was", "node.pem"])?;
+    rig.over_tls(CONFLUENT, "round_trip", "PLAIN", alice)?;
+    rig.node.check_running()
 }
 
 #[test]

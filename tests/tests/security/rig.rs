@@ -59,6 +59,12 @@ impl Rig {
             .arguments(more.iter().copied()))
     }
 
+    /// Other certificates, of another authority, in the same files.
+    pub fn renew_certificates(&mut self) -> Result<()> {
+        self.certificates = Certificates::make(self.folder.path())?;
+        Ok(())
+    }
+
     /// Starts the node again, with these arguments in place of those before.
     pub fn restart(&mut self, more: &[&str]) -> Result<()> {
         let options = Rig::options(&self.folder, &self.certificates, more)?;
