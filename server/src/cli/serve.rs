@@ -298,7 +298,9 @@ fn announce(
     http: SocketAddr,
     began: Instant,
 ) -> anyhow::Result<()> {
-    let listed: Vec<String> = kafka.iter().map(ToString::to_string).collect();
+    let mut listed: Vec<String> = kafka.iter().map(ToString::to_string).collect();
+    // Behind a single port they are the same.
+    listed.dedup();
     tracing::info!(
         "Kafka on {}; HTTP on http://{http}/metrics",
         listed.join(", ")

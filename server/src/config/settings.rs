@@ -42,6 +42,11 @@ pub struct Settings {
     pub kafka_addr: SocketAddr,
     /// Where health, readiness and metrics are.
     pub http_addr: SocketAddr,
+    /// All cores behind the port of `kafka_addr`: clients see one broker.
+    pub single_port: bool,
+    /// Port that clients are told to connect to, when not the one listened on; core n has port + n,
+    /// unless all are behind one.
+    pub advertised_port: Option<u16>,
     /// Largest body of an HTTP request.
     pub http_max_body_bytes: usize,
     /// Memory for bodies and answers of all HTTP requests together.
@@ -117,6 +122,10 @@ impl Settings {
             cores: cores.map(|cores| u16::try_from(cores).unwrap_or(u16::MAX)),
             kafka_addr: listening_address(layers, "kafka_addr")?,
             http_addr: listening_address(layers, "http_addr")?,
+            single_port: layers.switch("single_port"),
+            advertised_port: layers
+                .number("advertised_port", 1, u16::MAX.into())?
+                .and_then(|port| u16::try_from(port).ok()),
             http_max_body_bytes: count("http_max_body_bytes", 1 << 10, 1 << 30)?,
             http_memory_bytes: count("http_memory", 1 << 20, 1 << 40)?,
             advertised_host: layers.text("advertised_host").map(str::to_owned),

@@ -9,6 +9,7 @@
 //! | `answer`, `endpoints` | answers, with records by reference; where leaders are |
 //! | `locate`, `topic_ref` | the partition that a request means |
 //! | `errors`, `complaints`, `limits` | what goes wrong on the wire; log lines; bounds |
+//! | `forward` | behind a single port: what belongs to other cores |
 //! | `groups` | consumer groups: a file for each of their APIs |
 //! | `records` | opening batches |
 //! | `produce`, `fetch`, and one file for every other API | the handlers, all alike |
@@ -33,6 +34,7 @@ pub mod dispatch;
 pub mod endpoints;
 pub mod errors;
 pub mod fetch;
+pub mod forward;
 pub mod frame;
 pub mod groups;
 pub mod init_producer_id;

@@ -20,6 +20,7 @@ use ringlog_storage::log::{AppendError, EntryKind, EntryMeta, Log, Part};
 use ringlog_types::{CoreId, LogId, Offset, PartitionId, Sequence};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+use super::errand::Door;
 use super::group_waits::GroupWaits;
 use super::mailbox::Mailbox;
 use super::message::{ControlError, Message, StorageFailed};
@@ -301,6 +302,8 @@ struct Shared {
     /// The same for room in the log.
     room_turn: Semaphore,
     mailboxes: Arc<[Arc<Mailbox<Message>>]>,
+    /// By core id.
+    doors: Arc<[Door<CoreHandle>]>,
     asked: RefCell<HashMap<u64, oneshot::Sender<Result<MetadataRecord, ControlError>>>>,
     next_request: Cell<u64>,
     /// Bounds the control commands of this core that wait for an answer.
@@ -311,7 +314,7 @@ struct Shared {
 }
 
 impl CoreHandle {
-    /// Wraps a core. `mailboxes` by core id.
+    /// Wraps a core. `mailboxes` and `doors` by core id.
     #[must_use]
     pub fn new(
         core: Core,
@@ -319,6 +322,7 @@ impl CoreHandle {
         settings: Arc<Settings>,
         metrics: Arc<CoreMetrics>,
         mailboxes: Arc<[Arc<Mailbox<Message>>]>,
+        doors: Arc<[Door<CoreHandle>]>,
     ) -> CoreHandle {
         let failure = core.log.failure().map(|cause| StorageFailed {
             cause: cause.to_owned(),
@@ -343,6 +347,7 @@ impl CoreHandle {
             memory_turn: Semaphore::new(1),
             room_turn: Semaphore::new(1),
             mailboxes,
+            doors,
             asked: RefCell::new(HashMap::new()),
             next_request: Cell::new(0),
             control_turns: Semaphore::new(CONTROL_COMMANDS),
@@ -441,6 +446,15 @@ impl CoreHandle {
     #[must_use]
     pub fn shared_topology(&self) -> Arc<Topology> {
         Arc::clone(&self.0.topology)
+    }
+
+    /// The way to a core, for what belongs to it.
+    ///
+    /// # Panics
+    /// When there is no such core.
+    #[must_use]
+    pub fn door(&self, core: CoreId) -> &Door<CoreHandle> {
+        &self.0.doors[usize::from(core.0)]
     }
 
     /// The node's settings.

@@ -109,15 +109,19 @@ impl Node {
         handler: ConnectionHandler,
     ) -> Result<Node, NodeError> {
         let cores = directory.identity.cores();
-        let sockets = bind_all(kafka_addr, cores)?;
+        let sockets = match settings.single_port {
+            true => bind_one(kafka_addr, cores)?,
+            false => bind_all(kafka_addr, cores)?,
+        };
         let addresses: Vec<SocketAddr> = sockets.iter().map(BoundSocket::address).collect();
+        let places = errand_places(&settings, cores);
         let status = NodeStatus {
             cores: (0..cores)
                 .map(|id| {
                     Ok(CoreStatus::new(
                         CoreId(id),
                         Arc::new(Mailbox::new(MAILBOX_CAPACITY)?),
-                        Door::new(ERRANDS_PER_CORE)?,
+                        Door::new(places)?,
                     ))
                 })
                 .collect::<std::io::Result<_>>()
@@ -338,14 +342,18 @@ impl Node {
             .map(|(address, id)| Broker {
                 id: CoreId(id),
                 host: advertised_host(&self.settings, *address),
-                port: address.port(),
+                port: advertised_port(&self.settings, *address, id),
             })
             .collect();
         let owned = |(core, epoch): (&CoreId, &u32)| {
             let log = self.logs[usize::from(core.0)];
             (log, *core, i32::try_from(*epoch).unwrap_or(i32::MAX))
         };
-        Topology::new(brokers, epochs.iter().map(owned).collect())
+        let topology = Topology::new(brokers, epochs.iter().map(owned).collect());
+        match self.settings.single_port {
+            true => topology.behind_one_port(),
+            false => topology,
+        }
     }
 }
 
@@ -354,6 +362,31 @@ fn early_end(core: CoreId, result: Result<(), String>) -> NodeError {
         .err()
         .unwrap_or_else(|| "it stopped without being told to".to_owned());
     NodeError::Core { core, reason }
+}
+
+/// Errands that a core takes at a time. Behind a single port one of them may wait for another (a
+/// member that joins its group for the one that leaves it), so that there is room for all that
+/// connections can ask: each has a request that is being answered and one that is being appended.
+fn errand_places(settings: &Settings, cores: u16) -> usize {
+    const MOST: usize = 1 << 20;
+    let of_connections = match settings.single_port {
+        true => settings
+            .max_connections
+            .saturating_mul(2 * usize::from(cores)),
+        false => 0,
+    };
+    of_connections.saturating_add(ERRANDS_PER_CORE).min(MOST)
+}
+
+/// One socket for all cores.
+fn bind_one(address: SocketAddr, cores: u16) -> Result<Vec<BoundSocket>, NodeError> {
+    let first = BoundSocket::bind(address)?;
+    let mut sockets = Vec::with_capacity(usize::from(cores));
+    for _ in 1..cores {
+        sockets.push(first.share()?);
+    }
+    sockets.push(first);
+    Ok(sockets)
 }
 
 fn bind_all(first: SocketAddr, cores: u16) -> Result<Vec<BoundSocket>, NodeError> {
@@ -385,6 +418,17 @@ fn advertised_host(settings: &Settings, address: SocketAddr) -> String {
         .nodename()
         .to_string_lossy()
         .into_owned()
+}
+
+/// The port clients are told: the one that was set, counted up by cores that have ports of their
+/// own, or the one listened on.
+fn advertised_port(settings: &Settings, address: SocketAddr, core: u16) -> u16 {
+    let of_core = if settings.single_port { 0 } else { core };
+    match settings.advertised_port {
+        // Its range was checked with the number of cores when the ports were taken.
+        Some(port) => port.saturating_add(of_core),
+        None => address.port(),
+    }
 }
 
 /// Which core runs on which CPU.
