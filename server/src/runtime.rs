@@ -105,6 +105,18 @@ impl BoundSocket {
         bind().map_err(|error| BindError::new(address, error))
     }
 
+    /// The same socket once more: of several listeners on it each connection goes to one.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub fn share(&self) -> Result<BoundSocket, BindError> {
+        let socket = self.socket.try_clone();
+        Ok(BoundSocket {
+            socket: socket.map_err(|error| BindError::new(self.address, error))?,
+            address: self.address,
+        })
+    }
+
     /// The address, with the port it got.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

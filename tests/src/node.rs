@@ -201,10 +201,19 @@ impl Node {
         });
         self.child = Some(child);
         self.addresses = found.with_context(|| format!("log of the node:\n{}", self.log_tail()))?;
-        let cores = usize::from(self.options.cores);
+        let is_single = self
+            .options
+            .arguments
+            .iter()
+            .any(|one| one == "--single-port");
+        let ports = if is_single {
+            1
+        } else {
+            usize::from(self.options.cores)
+        };
         ensure!(
-            self.addresses.kafka.len() == cores,
-            "{cores} cores, {:?}",
+            self.addresses.kafka.len() == ports,
+            "{ports} ports, {:?}",
             self.addresses
         );
         Ok(())
@@ -248,7 +257,7 @@ impl Node {
         joined(&self.addresses.kafka_tls)
     }
 
-    /// Where a core listens.
+    /// Where a core listens; behind a single port, where the first does.
     #[must_use]
     pub fn kafka(&self, core: usize) -> SocketAddr {
         self.addresses.kafka[core]

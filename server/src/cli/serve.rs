@@ -336,7 +336,10 @@ fn announce(
     began: Instant,
 ) -> anyhow::Result<()> {
     let listed = |addresses: &[SocketAddr]| -> Vec<String> {
-        addresses.iter().map(ToString::to_string).collect()
+        let mut listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        // Behind a single port they are the same.
+        listed.dedup();
+        listed
     };
     let (kafka, tls) = (listed(node.addresses()), listed(node.tls_addresses()));
     let scheme = if settings.access.http_tls {

@@ -83,6 +83,30 @@ pub const OPTIONS: &[OptionRow] = &[
         "host:port of core 0; core n listens on port + n. Port 0: any free port for each core",
     ),
     row(
+        "single_port",
+        "single-port",
+        Kind::Switch,
+        Some("false"),
+        "All cores behind the port of kafka_addr: clients see one broker, and what belongs to another \
+         core than the one they reached goes there inside the node. For containers and NAT; costs a \
+         copy and two hops for what has to go over",
+    ),
+    row(
+        "advertised_port",
+        "advertised-port",
+        Kind::Number,
+        None,
+        "Port that clients are told to connect to; core n has port + n, unless single_port. Default: \
+         the one listened on",
+    ),
+    row(
+        "advertised_tls_port",
+        "advertised-tls-port",
+        Kind::Number,
+        None,
+        "The same for clients that come over TLS",
+    ),
+    row(
         "http_addr",
         "http-addr",
         Kind::Text,

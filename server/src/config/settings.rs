@@ -43,6 +43,13 @@ pub struct Settings {
     pub kafka_addr: SocketAddr,
     /// Where health, readiness and metrics are.
     pub http_addr: SocketAddr,
+    /// All cores behind the port of `kafka_addr`: clients see one broker.
+    pub single_port: bool,
+    /// Port that clients are told to connect to, when not the one listened on; core n has port + n,
+    /// unless all are behind one.
+    pub advertised_port: Option<u16>,
+    /// The same for clients that come over TLS.
+    pub advertised_tls_port: Option<u16>,
     /// Largest body of an HTTP request.
     pub http_max_body_bytes: usize,
     /// Memory for bodies and answers of all HTTP requests together.
@@ -115,6 +122,10 @@ impl Settings {
     /// The first value, or combination of values, that cannot be.
     pub fn from_layers(layers: &Layers) -> Result<Settings, ConfigError> {
         let count = |name, least, most| Ok(usize_of(required(layers, name, least, most)?));
+        let port = |name| {
+            let port = layers.number(name, 1, u16::MAX.into())?;
+            Ok(port.and_then(|port| u16::try_from(port).ok()))
+        };
         let ms = |name| required(layers, name, 1, MAX_MS).map(Duration::from_millis);
         let cores = layers.number("cores", 1, 1024)?;
         let kafka_addr = listening_address(layers, "kafka_addr")?;
@@ -124,6 +135,9 @@ impl Settings {
             cores: cores.map(|cores| u16::try_from(cores).unwrap_or(u16::MAX)),
             kafka_addr,
             http_addr,
+            single_port: layers.switch("single_port"),
+            advertised_port: port("advertised_port")?,
+            advertised_tls_port: port("advertised_tls_port")?,
             http_max_body_bytes: count("http_max_body_bytes", 1 << 10, 1 << 30)?,
             http_memory_bytes: count("http_memory", 1 << 20, 1 << 40)?,
             access: Access::from_layers(layers, kafka_addr, http_addr)?,

@@ -29,6 +29,7 @@ use super::answer::Answer;
 use super::complaints::complain;
 use super::decode::RequestError;
 use super::fetch::session::SessionSlot;
+use super::forward::produce::{self as forward, Forwarded};
 use super::frame::{Frame, FrameError, Frames};
 use super::limits::{PENDING_ANSWERS, PENDING_REQUEST_BYTES, STEP_BYTES};
 use super::login::{self, LoginError};
@@ -124,6 +125,8 @@ impl Drop for InProgress {
 enum Pending {
     /// Its records are in the log.
     Produced(RequestHeader, Box<Produced>),
+    /// Its records are in the logs of several cores.
+    Forwarded(RequestHeader, Box<Forwarded>),
     /// Handled when its turn comes.
     Request(RequestHeader, Bytes),
     /// Answered.
@@ -269,6 +272,27 @@ impl Connection {
         let mut watch = watch.unwrap_or_default();
         self.core.stages().lap(&mut watch, Stage::Receive);
         let (core, version) = (&self.core, header.version);
+        if core.topology().is_single_port() {
+            let frame = received.bytes();
+            let forwarded = forward::append(core, self.peer, &header, body_at, frame).await;
+            let forwarded = forwarded.map_err(|error| ConnectionError::Request {
+                key: header.api.key,
+                version,
+                error,
+            })?;
+            if let Some(forwarded) = forwarded {
+                if !forwarded.is_silent {
+                    self.push(Pending::Forwarded(header, Box::new(forwarded)));
+                    return Ok(());
+                }
+                return match forwarded.refusal() {
+                    None => Ok(()),
+                    Some(refusal) => {
+                        Err(ConnectionError::SilentRefusal(refusal.message.to_string()))
+                    }
+                };
+            }
+        }
         let produced = produce::handle(core, self.peer, version, body_at, received, watch).await;
         let produced = produced.map_err(|error| ConnectionError::Request {
             key: header.api.key,
@@ -395,6 +419,14 @@ impl Connection {
     async fn turn(&self) -> Result<Answer, ConnectionError> {
         match self.pop() {
             Some((Pending::Ready(answer), _)) => Ok(answer),
+            Some((Pending::Forwarded(header, forwarded), _in_progress)) => {
+                let produced = Box::pin(forwarded.settle(&self.core)).await;
+                let mut answer = Answer::default();
+                let begun = answer.begin(&header);
+                produced.encode(answer.body(), header.version);
+                answer.finish(begun);
+                Ok(answer)
+            }
             Some((Pending::Request(header, frame), _in_progress)) => {
                 // Boxed: only what is handled takes memory, not every connection.
                 let answer = {
@@ -428,6 +460,11 @@ fn report(core: &CoreHandle, peer: SocketAddr, error: &ConnectionError) {
         ConnectionError::Frame(FrameError::CutOff { .. }) => ErrorKind::Disconnected,
         ConnectionError::Frame(FrameError::Stalled { .. })
         | ConnectionError::Send(SendError::SlowReader(_)) => ErrorKind::Timeout,
+        // A core that it needs stops.
+        ConnectionError::Request {
+            error: RequestError::Elsewhere(_),
+            ..
+        } => return note(ErrorKind::Refused),
         ConnectionError::Header(HeaderError::Malformed(_)) | ConnectionError::Request { .. } => {
             ErrorKind::Malformed
         }
@@ -452,7 +489,7 @@ impl Pending {
     fn request_bytes(&self) -> usize {
         match self {
             Pending::Request(_, frame) => frame.len(),
-            Pending::Produced(..) | Pending::Ready(_) => 0,
+            Pending::Produced(..) | Pending::Forwarded(..) | Pending::Ready(_) => 0,
         }
     }
 }
@@ -467,7 +504,9 @@ impl Queue {
             None if self.is_finished => Head::End,
             None => Head::Nothing,
             Some((Pending::Produced(_, produced), _)) => Head::Reach(produced.needed),
-            Some((Pending::Request(..) | Pending::Ready(_), _)) => Head::Turn,
+            Some((Pending::Request(..) | Pending::Forwarded(..) | Pending::Ready(_), _)) => {
+                Head::Turn
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use super::answer::EncodeError;
 use super::bounds::{self, Field};
 use super::request::RequestHeader;
 use super::wire::WireError;
+use crate::node::errand::Unanswered;
 
 /// Why a request is not answered. The connection is closed then.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,9 @@ pub enum RequestError {
     /// The generated decoder refuses it.
     #[error("the request cannot be read: {0}")]
     Malformed(String),
+    /// Behind a single port: the core that it needs stops.
+    #[error("the request belongs to another core: {0}")]
+    Elsewhere(#[from] Unanswered),
     /// The answer cannot be said in the version asked for: a defect.
     #[error(transparent)]
     Encode(#[from] EncodeError),

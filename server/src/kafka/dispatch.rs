@@ -9,6 +9,7 @@ use kafka_protocol::messages::ApiKey;
 use super::answer::Answer;
 use super::decode::{RequestError, decode};
 use super::fetch::session::SessionSlot;
+use super::forward::answer as forward;
 use super::groups::{
     delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
     list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
@@ -38,6 +39,9 @@ pub async fn answer(
     sessions: &SessionSlot,
     leaving: impl Future<Output = ()>,
 ) -> Result<Answer, RequestError> {
+    if forward::is_forwarded(core, header.api.key) {
+        return forward::answer(core, peer, header, frame, sessions, leaving).await;
+    }
     let version = header.version;
     match header.api.key {
         ApiKey::Fetch => Ok(fetch::handle(core, peer, header, frame, sessions, leaving).await?),

@@ -30,7 +30,7 @@ pub struct Endpoint {
 #[must_use]
 pub fn leader_of(topology: &Topology, log: LogId) -> Leader {
     Leader {
-        id: i32::from(topology.log_owner(log).0),
+        id: i32::from(topology.broker_of(topology.log_owner(log)).id.0),
         epoch: topology.leader_epoch(log),
     }
 }

@@ -11,6 +11,7 @@
 //! | `answer`, `endpoints` | answers, with records by reference; where leaders are |
 //! | `locate`, `topic_ref` | the partition that a request means |
 //! | `errors`, `complaints`, `limits` | what goes wrong on the wire; log lines; bounds |
+//! | `forward` | behind a single port: what belongs to other cores |
 //! | `groups` | consumer groups: a file for each of their APIs |
 //! | `config_resource`, `broker_configs` | what can be configured; what a broker runs by |
 //! | `records` | opening batches |
@@ -46,6 +47,7 @@ pub mod elect_leaders;
 pub mod endpoints;
 pub mod errors;
 pub mod fetch;
+pub mod forward;
 pub mod frame;
 pub mod groups;
 pub mod incremental_alter_configs;

@@ -21,6 +21,7 @@ use ringlog_storage::log::{AppendError, EntryKind, EntryMeta, Log, Part};
 use ringlog_types::{CoreId, LogId, Offset, PartitionId, Sequence};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+use super::errand::Door;
 use super::group_waits::GroupWaits;
 use super::mailbox::Mailbox;
 use super::message::{ControlCommand, ControlError, Message, StorageFailed};
@@ -313,6 +314,8 @@ struct Shared {
     /// The same for room in the log.
     room_turn: Semaphore,
     mailboxes: Arc<[Arc<Mailbox<Message>>]>,
+    /// By core id.
+    doors: Arc<[Door<CoreHandle>]>,
     asked: RefCell<HashMap<u64, oneshot::Sender<Result<MetadataRecord, ControlError>>>>,
     next_request: Cell<u64>,
     /// Bounds the control commands of this core that wait for an answer.
@@ -323,7 +326,7 @@ struct Shared {
 }
 
 impl CoreHandle {
-    /// Wraps a core. `mailboxes` by core id.
+    /// Wraps a core. `mailboxes` and `doors` by core id.
     #[must_use]
     pub fn new(
         core: Core,
@@ -332,6 +335,7 @@ impl CoreHandle {
         security: Arc<Security>,
         metrics: Arc<CoreMetrics>,
         mailboxes: Arc<[Arc<Mailbox<Message>>]>,
+        doors: Arc<[Door<CoreHandle>]>,
     ) -> CoreHandle {
         let failure = core.log.failure().map(|cause| StorageFailed {
             cause: cause.to_owned(),
@@ -357,6 +361,7 @@ impl CoreHandle {
             memory_turn: Semaphore::new(1),
             room_turn: Semaphore::new(1),
             mailboxes,
+            doors,
             asked: RefCell::new(HashMap::new()),
             next_request: Cell::new(0),
             control_turns: Semaphore::new(CONTROL_COMMANDS),
@@ -477,6 +482,15 @@ impl CoreHandle {
     #[must_use]
     pub fn topologies(&self) -> Arc<Topologies> {
         Arc::clone(&self.0.topologies)
+    }
+
+    /// The way to a core, for what belongs to it.
+    ///
+    /// # Panics
+    /// When there is no such core.
+    #[must_use]
+    pub fn door(&self, core: CoreId) -> &Door<CoreHandle> {
+        &self.0.doors[usize::from(core.0)]
     }
 
     /// The node's settings.

@@ -105,6 +105,25 @@ impl<C: 'static> Door<C> {
         }
     }
 
+    /// The same, but waits for its turn while the core has as much to do as it takes: first come,
+    /// first served. For askers who are bounded themselves.
+    ///
+    /// Cancellation: as of [`Door::ask`].
+    ///
+    /// # Errors
+    /// [`Unanswered::Gone`].
+    pub async fn ask_in_turn<R, F, Fut>(&self, work: F) -> Result<R, Unanswered>
+    where
+        F: FnOnce(C) -> Fut + Send + 'static,
+        Fut: Future<Output = R> + 'static,
+        R: Send + 'static,
+    {
+        match Arc::clone(&self.0.places).acquire_owned().await {
+            Ok(place) => self.send(place, work).await,
+            Err(_) => Err(Unanswered::Gone),
+        }
+    }
+
     async fn send<R, F, Fut>(&self, place: OwnedSemaphorePermit, work: F) -> Result<R, Unanswered>
     where
         F: FnOnce(C) -> Fut + Send + 'static,

@@ -9,7 +9,7 @@ use super::core::CoreHandle;
 use super::errand::Door;
 use super::metrics::ErrorKind;
 
-/// Errands that a core has at a time, waiting and begun.
+/// Errands that a core has at a time, waiting and begun, for those who are refused beyond them.
 pub const ERRANDS_PER_CORE: usize = 1024;
 
 /// Does errands until the node stops.

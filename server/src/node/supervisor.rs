@@ -114,20 +114,25 @@ impl Node {
         handler: ConnectionHandler,
     ) -> Result<Node, NodeError> {
         let cores = directory.identity.cores();
-        let sockets = bind_all(kafka_addr, cores, "--kafka-addr")?;
+        let bind = |first, option| match settings.single_port {
+            true => bind_one(first, cores),
+            false => bind_all(first, cores, option),
+        };
+        let sockets = bind(kafka_addr, "--kafka-addr")?;
         let addresses: Vec<SocketAddr> = sockets.iter().map(BoundSocket::address).collect();
         let tls = settings.access.kafka_tls_addr;
-        let tls_sockets = tls.map(|first| bind_all(first, cores, "--kafka-tls-addr"));
+        let tls_sockets = tls.map(|first| bind(first, "--kafka-tls-addr"));
         let tls_sockets = tls_sockets.transpose()?.unwrap_or_default();
         let tls_addresses: Vec<SocketAddr> = tls_sockets.iter().map(BoundSocket::address).collect();
         let mut tls_sockets = tls_sockets.into_iter();
+        let places = errand_places(&settings, cores);
         let status = NodeStatus {
             cores: (0..cores)
                 .map(|id| {
                     Ok(CoreStatus::new(
                         CoreId(id),
                         Arc::new(Mailbox::new(MAILBOX_CAPACITY)?),
-                        Door::new(ERRANDS_PER_CORE)?,
+                        Door::new(places)?,
                     ))
                 })
                 .collect::<std::io::Result<_>>()
@@ -247,9 +252,11 @@ impl Node {
         }
         let metadata = metadata.unwrap_or_else(|| unreachable!("core 0 sends its metadata"));
         let topologies = Arc::new(Topologies {
-            plain: self.topology(&self.addresses, &epochs),
-            tls: (!self.tls_addresses.is_empty())
-                .then(|| self.topology(&self.tls_addresses, &epochs)),
+            plain: self.topology(&self.addresses, self.settings.advertised_port, &epochs),
+            tls: (!self.tls_addresses.is_empty()).then(|| {
+                let advertised = self.settings.advertised_tls_port;
+                self.topology(&self.tls_addresses, advertised, &epochs)
+            }),
         });
         let mut waiting = self.starts.len();
         for start in self.starts.drain(..) {
@@ -353,21 +360,32 @@ impl Node {
         }
     }
 
-    fn topology(&self, addresses: &[SocketAddr], epochs: &BTreeMap<CoreId, u32>) -> Topology {
+    /// What clients of a kind of listener are told. `advertised`: the port of core 0 for them, if
+    /// one was set.
+    fn topology(
+        &self,
+        addresses: &[SocketAddr],
+        advertised: Option<u16>,
+        epochs: &BTreeMap<CoreId, u32>,
+    ) -> Topology {
         let brokers = addresses
             .iter()
             .zip(0u16..)
             .map(|(address, id)| Broker {
                 id: CoreId(id),
                 host: advertised_host(&self.settings, *address),
-                port: address.port(),
+                port: advertised_port(&self.settings, advertised, *address, id),
             })
             .collect();
         let owned = |(core, epoch): (&CoreId, &u32)| {
             let log = self.logs[usize::from(core.0)];
             (log, *core, i32::try_from(*epoch).unwrap_or(i32::MAX))
         };
-        Topology::new(brokers, epochs.iter().map(owned).collect())
+        let topology = Topology::new(brokers, epochs.iter().map(owned).collect());
+        match self.settings.single_port {
+            true => topology.behind_one_port(),
+            false => topology,
+        }
     }
 }
 
@@ -376,6 +394,31 @@ fn early_end(core: CoreId, result: Result<(), String>) -> NodeError {
         .err()
         .unwrap_or_else(|| "it stopped without being told to".to_owned());
     NodeError::Core { core, reason }
+}
+
+/// Errands that a core takes at a time. Behind a single port one of them may wait for another (a
+/// member that joins its group for the one that leaves it), so that there is room for all that
+/// connections can ask: each has a request that is being answered and one that is being appended.
+fn errand_places(settings: &Settings, cores: u16) -> usize {
+    const MOST: usize = 1 << 20;
+    let of_connections = match settings.single_port {
+        true => settings
+            .max_connections
+            .saturating_mul(2 * usize::from(cores)),
+        false => 0,
+    };
+    of_connections.saturating_add(ERRANDS_PER_CORE).min(MOST)
+}
+
+/// One socket for all cores.
+fn bind_one(address: SocketAddr, cores: u16) -> Result<Vec<BoundSocket>, NodeError> {
+    let first = BoundSocket::bind(address)?;
+    let mut sockets = Vec::with_capacity(usize::from(cores));
+    for _ in 1..cores {
+        sockets.push(first.share()?);
+    }
+    sockets.push(first);
+    Ok(sockets)
 }
 
 fn bind_all(
@@ -412,6 +455,22 @@ fn advertised_host(settings: &Settings, address: SocketAddr) -> String {
         .nodename()
         .to_string_lossy()
         .into_owned()
+}
+
+/// The port clients are told: the one that was set, counted up by cores that have ports of their
+/// own, or the one listened on.
+fn advertised_port(
+    settings: &Settings,
+    advertised: Option<u16>,
+    address: SocketAddr,
+    core: u16,
+) -> u16 {
+    let of_core = if settings.single_port { 0 } else { core };
+    match advertised {
+        // Its range was checked with the number of cores when the ports were taken.
+        Some(port) => port.saturating_add(of_core),
+        None => address.port(),
+    }
 }
 
 /// Which core runs on which CPU.

@@ -257,6 +257,7 @@ async fn serve(mut core: Core, plan: Plan, start: Start) -> Result<Core, String>
         Arc::clone(&plan.security),
         Arc::clone(&own.metrics),
         Arc::clone(&mailboxes),
+        status.cores.iter().map(|core| core.door.clone()).collect(),
     );
     let control = Rc::new(ControlPlane::new(handle.clone()));
     let driver = Driver::new(

@@ -49,6 +49,7 @@ impl Topologies {
 #[derive(Clone, Debug)]
 pub struct Topology {
     brokers: Vec<Broker>,
+    cores: u16,
     /// Owner and leader epoch of each log, in the order of log ids.
     logs: Vec<(LogId, CoreId, i32)>,
 }
@@ -65,10 +66,48 @@ impl Topology {
             "brokers are listed in the order of their ids"
         );
         logs.sort_unstable_by_key(|(log, ..)| *log);
-        Topology { brokers, logs }
+        // Cores are numbered in 16 bits.
+        let cores = brokers.len() as u16;
+        Topology {
+            brokers,
+            cores,
+            logs,
+        }
     }
 
-    /// Every core, in the order of ids.
+    /// The same node to clients who reach all of its cores by one port: as one broker.
+    #[must_use]
+    pub fn behind_one_port(mut self) -> Topology {
+        self.brokers.truncate(1);
+        self
+    }
+
+    /// Whether clients see one broker in place of several cores.
+    #[must_use]
+    pub fn is_single_port(&self) -> bool {
+        self.brokers.len() < usize::from(self.cores)
+    }
+
+    /// How many cores there are, whatever clients see.
+    #[must_use]
+    pub fn cores(&self) -> u16 {
+        self.cores
+    }
+
+    /// The broker by which clients reach a core.
+    ///
+    /// # Panics
+    /// When there is no such core.
+    #[must_use]
+    pub fn broker_of(&self, core: CoreId) -> &Broker {
+        if self.is_single_port() {
+            &self.brokers[0]
+        } else {
+            &self.brokers[usize::from(core.0)]
+        }
+    }
+
+    /// What clients see: every core, in the order of ids; or one, behind a single port.
     #[must_use]
     pub fn brokers(&self) -> &[Broker] {
         &self.brokers
@@ -91,5 +130,31 @@ impl Topology {
     fn log(&self, log: LogId) -> Option<(CoreId, i32)> {
         let at = self.logs.binary_search_by_key(&log, |(log, ..)| *log);
         at.ok().map(|at| (self.logs[at].1, self.logs[at].2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behind_one_port_every_core_is_reached_by_the_first_broker() {
+        let broker = |id| Broker {
+            id: CoreId(id),
+            host: "h".to_owned(),
+            port: 9092 + id,
+        };
+        let logs = vec![(LogId(4), CoreId(1), 2), (LogId(3), CoreId(0), 7)];
+        let ports = Topology::new(vec![broker(0), broker(1)], logs);
+        assert!(!ports.is_single_port());
+        assert_eq!(ports.broker_of(CoreId(1)).port, 9093);
+        let one = ports.behind_one_port();
+        assert!(one.is_single_port());
+        assert_eq!((one.brokers().len(), one.cores()), (1, 2));
+        assert_eq!(one.broker_of(CoreId(1)).port, 9092);
+        assert_eq!(
+            (one.log_owner(LogId(4)), one.leader_epoch(LogId(4))),
+            (CoreId(1), 2)
+        );
     }
 }

@@ -3,18 +3,18 @@
 
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use kafka_protocol::error::ResponseError;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{PathOf, QueryOf};
 use super::face::Face;
-use super::limits::{
-    ANSWER_BYTES, LONGEST_WAIT, MOST_READ_BYTES, MOST_RECORDS, OPENED_BATCH_BYTES, READ_BYTES,
-};
+use super::limits::{LONGEST_WAIT, MOST_READ_BYTES, MOST_RECORDS, READ_BYTES};
+use super::memory::Held;
 use super::outgoing::{self, RecordOut};
 use super::partitions::{At, offset_at};
 use super::problem::Problem;
@@ -63,6 +63,19 @@ pub(super) struct Records<'a> {
     records: Vec<RecordOut<'a>>,
 }
 
+/// An answer that has its part of the budget until the last byte is sent, however slow the client
+/// is.
+struct HeldText {
+    text: Vec<u8>,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for HeldText {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
+}
+
 /// What the owner found.
 struct Found {
     offset: i64,
@@ -109,41 +122,44 @@ pub(super) async fn consume(
     let owner = topic.owner(partition)?;
     let most_bytes = query.max_bytes.unwrap_or(READ_BYTES).min(MOST_READ_BYTES);
     let wait = Duration::from_millis(query.wait_ms.unwrap_or(0)).min(LONGEST_WAIT);
-    let mut request = FetchRequest {
+    let request = FetchRequest {
         max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
         min_bytes: i32::try_from(query.min_bytes.unwrap_or(1)).unwrap_or(i32::MAX),
         max_bytes: i32::try_from(most_bytes).unwrap_or(i32::MAX),
         session_epoch: -1,
         topics: vec![(TopicRef::Id(topic.id.0), 1)],
+        partitions: vec![FetchPartition {
+            index: i32::try_from(partition).unwrap_or(-1),
+            current_leader_epoch: -1,
+            offset: 0,
+            max_bytes: i32::try_from(most_bytes).unwrap_or(i32::MAX),
+        }],
         ..FetchRequest::default()
     };
     let name = topic.name.clone();
+    // First the wait, which may be long and holds no memory; then the records.
+    let begun = face.ask(owner, move |core| async move {
+        let (offset, _) = offset_at(&core, &name, partition, at).await?;
+        let request = from(request, offset);
+        if !wait.is_zero() {
+            until_there(&core, &request).await?;
+        }
+        Ok::<_, Problem>((request, offset))
+    });
+    let (request, offset) = begun.await??;
+    let batches = most_bytes as usize + topic.max_message_bytes;
+    let copies = face.memory().take(batches)?;
     let found = face.ask(owner, move |core| async move {
-        let offset = match at {
-            At::Offset(offset) => offset,
-            at => offset_at(&core, &name, partition, at).await?.0,
-        };
-        request.partitions = vec![FetchPartition {
-            index: i32::try_from(partition).unwrap_or(-1),
-            current_leader_epoch: -1,
-            offset,
-            max_bytes: request.max_bytes,
-        }];
         read(&core, &request, offset).await
     });
     let found = found.await??;
-    // Taken when there is something to open, and not for a wait.
-    let opened = match found.batches.is_empty() {
-        true => 0,
-        false => 2 * ANSWER_BYTES + OPENED_BATCH_BYTES,
-    };
-    let _held = face.memory().take(opened)?;
     let most_records = query.max_records.unwrap_or(MOST_RECORDS).min(MOST_RECORDS);
     let text = outgoing::write(partition, &found.batches, found.offset, most_records)?;
     face.figures().gave(text.record_count);
+    drop((found.batches, copies));
     let as_lines = wants_lines(&headers);
-    let mut response = match as_lines {
-        true => text.lines.into_response(),
+    let body = match as_lines {
+        true => text.lines,
         false => {
             let head = serde_json::json!({
                 "topic": topic.name,
@@ -152,9 +168,15 @@ pub(super) async fn consume(
                 "log_start_offset": found.log_start_offset,
                 "high_watermark": found.high_watermark,
             });
-            json(&head.to_string(), &text.lines).into_response()
+            json(&head.to_string(), &text.lines)
         }
     };
+    let held = face.memory().take(body.len())?;
+    let body = HeldText {
+        text: body,
+        _held: held,
+    };
+    let mut response = Response::new(Body::from(Bytes::from_owner(body)));
     let kind = match as_lines {
         true => "application/x-ndjson",
         false => "application/json",
@@ -186,17 +208,38 @@ fn start(query: &ReadQuery) -> Result<At, Problem> {
     }
 }
 
-/// On the owner: waits for records and takes them out, in steps.
-async fn read(core: &CoreHandle, request: &FetchRequest, offset: i64) -> Result<Found, Problem> {
-    let reading = tokio::select! {
+/// The request from an offset on.
+fn from(mut request: FetchRequest, offset: i64) -> FetchRequest {
+    for partition in &mut request.partitions {
+        partition.offset = offset;
+    }
+    request
+}
+
+/// On the owner: waits until there are records, or something else to tell.
+async fn until_there(core: &CoreHandle, request: &FetchRequest) -> Result<(), Problem> {
+    tokio::select! {
         biased;
-        reading = wait_and_read(core, request) => reading,
+        // What it finds lies in the core's memory, and is found again.
+        _ = wait_and_read(core, request) => Ok(()),
         // A node that stops does not make its clients wait.
         () = core.drained() => {
             let detail = "the node is stopping; ask again when it is back";
-            return Err(Problem::of(ResponseError::BrokerNotAvailable, detail));
+            Err(Problem::of(ResponseError::BrokerNotAvailable, detail))
         }
+    }
+}
+
+/// On the owner: takes records out, in steps.
+async fn read(core: &CoreHandle, request: &FetchRequest, offset: i64) -> Result<Found, Problem> {
+    let at_once = FetchRequest {
+        max_wait_ms: 0,
+        topics: request.topics.clone(),
+        partitions: request.partitions.clone(),
+        forgotten: Vec::new(),
+        ..*request
     };
+    let reading = wait_and_read(core, &at_once).await;
     let metrics = core.metrics();
     metrics.bytes_out.add(reading.bytes as u64);
     metrics.batches_out.add(reading.batches as u64);

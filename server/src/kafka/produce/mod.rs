@@ -56,7 +56,9 @@ pub enum Received<'a> {
 }
 
 impl Received<'_> {
-    fn bytes(&self) -> &[u8] {
+    /// The whole memory, up to the end of the frame.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         match self {
             Received::Small(bytes) => bytes,
             Received::Large { frame, end } => &frame[..*end],
