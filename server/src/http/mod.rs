@@ -2,7 +2,7 @@
 //! answers while cores recover and a scrape does not hold a core.
 //!
 //! Invariants: nothing here waits for a core without a limit; where the node asks who comes, every
-//! route but `/healthz` and `/readyz` is behind [`guard`].
+//! route but `/healthz` and `/readyz` is behind `guard`.
 
 mod guard;
 mod health;
