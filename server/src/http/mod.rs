@@ -4,7 +4,7 @@
 //!
 //! Invariants: nothing here waits for a core without a limit; every route is in the description
 //! that `/openapi.json` gives, because it is made of them; where the node asks who comes, every
-//! route but `/healthz` and `/readyz` is behind [`guard`].
+//! route but `/healthz` and `/readyz` is behind `guard`.
 
 mod errands;
 mod guard;
