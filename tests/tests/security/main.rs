@@ -3,13 +3,14 @@
 mod certificates;
 mod rig;
 
-use std::io::Read;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use ringlog_tests::deadline::{PATIENCE, until};
 use ringlog_tests::foreign::{self, Outcome};
+use ringlog_tests::random::Random;
 use ringlog_tests::{http, node::Node};
 
 use self::rig::{PASSWORD, Rig};
@@ -255,6 +256,38 @@ fn whoever_says_nothing_is_let_go() -> Result<()> {
     until("two timeouts to be counted", || {
         Ok((errors(&rig.node, "timeout")? >= 2.0).then_some(()))
     })
+}
+
+#[test]
+fn nonsense_before_a_login_ends_its_connection_and_nothing_else() -> Result<()> {
+    let mut rig = Rig::new(&[])?;
+    let mut random = Random::new(20_261_130);
+    for round in 0..120u64 {
+        let count = usize::try_from(random.below(600))?;
+        let bytes = random.bytes(count);
+        // Some begin as a request does, or a TLS record, and go on as they like.
+        let begin: &[u8] = match round % 4 {
+            0 => &[0, 0, 0, 40, 0, 17, 0, 1, 0, 0, 0, 1],
+            1 => &[0, 0, 1, 0, 0, 36, 0, 2, 0, 0, 0, 1, 0xff, 0xff, 0],
+            2 => &[0x16, 3, 1, 1, 0, 1],
+            _ => &[],
+        };
+        for address in [rig.node.kafka(0), rig.node.kafka_tls(1)] {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            // It fails when the node has heard enough.
+            let _ = stream.write_all(&[begin, &bytes].concat());
+            let _ = stream.shutdown(Shutdown::Write);
+            let ended = stream.read_to_end(&mut Vec::new());
+            let ended = ended.map_err(|error| error.kind());
+            ensure!(
+                matches!(ended, Ok(_) | Err(ErrorKind::ConnectionReset)),
+                "round {round}: {ended:?}"
+            );
+        }
+    }
+    assert_eq!(errors(&rig.node, "panic")?, 0.0);
+    rig.node.check_running()
 }
 
 #[test]
