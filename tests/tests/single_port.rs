@@ -121,8 +121,41 @@ fn groups_by_confluent_kafka() -> Result<()> {
 
 #[test]
 fn administration_by_confluent_kafka() -> Result<()> {
-    let features = ["create_and_delete", "add_partitions", "delete_records"];
+    let features = [
+        "create_and_delete",
+        "add_partitions",
+        "alter_topic_configs",
+        "broker_configs",
+        "elections",
+        "listed_offsets",
+        "delete_records",
+    ];
     run("confluent_admin.py", &features)
+}
+
+#[test]
+fn administration_by_kafka_python() -> Result<()> {
+    let features = [
+        "configurations",
+        "log_directories",
+        "producers",
+        "elections_and_reassignments",
+        "pages_of_partitions",
+        "listed_offsets",
+    ];
+    run("kafka_python_admin.py", &features)
+}
+
+#[test]
+fn a_position_is_checked_against_the_epochs_of_its_partitions_core() -> Result<()> {
+    let mut node = node()?;
+    let script = "confluent_leader_epochs.py";
+    foreign::python_feature(script, &node.bootstrap(), "before_a_kill")?;
+    let port = node.kafka(0).port();
+    node.kill9()?;
+    node.restart_with(NodeOptions::new(2).arguments(["--single-port"]).port(port))?;
+    foreign::python_feature(script, &node.bootstrap(), "after_a_kill")?;
+    node.check_running()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 
-use super::{fetch, groups, partitions};
+use super::{admin, fetch, groups, partitions};
 use crate::kafka::answer::Answer;
 use crate::kafka::decode::RequestError;
 use crate::kafka::fetch::session::SessionSlot;
@@ -18,7 +18,12 @@ pub fn is_forwarded(core: &CoreHandle, key: ApiKey) -> bool {
     core.topology().is_single_port()
         && (matches!(
             key,
-            ApiKey::Fetch | ApiKey::ListOffsets | ApiKey::DeleteRecords
+            ApiKey::Fetch
+                | ApiKey::ListOffsets
+                | ApiKey::DeleteRecords
+                | ApiKey::OffsetForLeaderEpoch
+                | ApiKey::DescribeProducers
+                | ApiKey::DescribeLogDirs
         ) || groups::is_about_groups(key))
 }
 
@@ -40,6 +45,9 @@ pub async fn answer(
         ApiKey::Fetch => fetch::answer(core, header, frame, sessions, leaving).await,
         ApiKey::ListOffsets => partitions::list_offsets(core, header, frame).await,
         ApiKey::DeleteRecords => partitions::delete_records(core, header, frame).await,
+        ApiKey::OffsetForLeaderEpoch => admin::leader_epochs(core, header, frame).await,
+        ApiKey::DescribeProducers => admin::producers(core, header, frame).await,
+        ApiKey::DescribeLogDirs => admin::log_dirs(core, header, frame).await,
         _ => {
             tokio::select! {
                 biased;

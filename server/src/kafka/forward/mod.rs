@@ -6,6 +6,7 @@
 //! | `there` | asking owners |
 //! | `produce`, `fetch` | the hot pair: records are copied once on their way to another core |
 //! | `partitions` | other requests about partitions, taken apart by owner |
+//! | `admin` | what administrators ask of partitions and directories |
 //! | `groups` | requests about groups, to their coordinators |
 //! | `answer` | which of these a request is |
 //!
@@ -13,6 +14,7 @@
 //! next request is read when all of the one before are appended; answers are put together in the
 //! order of the request.
 
+pub mod admin;
 pub mod answer;
 pub mod fetch;
 pub mod groups;

@@ -21,20 +21,25 @@ use crate::kafka::{delete_records as of_records, list_offsets as of_offsets};
 use crate::node::core::CoreHandle;
 
 /// A topic with what is asked of its partitions.
-type Asked<P> = Vec<(TopicName, Vec<P>)>;
+pub(super) type Asked<P> = Vec<(TopicName, Vec<P>)>;
 
 /// Where a request's partitions are.
-struct Split<P> {
+pub(super) struct Split<P> {
     /// The owner of each partition, in the order of the request.
-    owners: Vec<CoreId>,
-    distinct: Vec<CoreId>,
+    pub owners: Vec<CoreId>,
+    pub distinct: Vec<CoreId>,
     /// What is asked of each of them.
-    asked: Vec<Asked<P>>,
+    pub asked: Vec<Asked<P>>,
     /// Each topic, and how many of the partitions are its.
-    topics: Vec<(TopicName, usize)>,
+    pub topics: Vec<(TopicName, usize)>,
 }
 
-async fn split<P>(core: &CoreHandle, asked: Asked<P>, index: impl Fn(&P) -> i32) -> Split<P> {
+/// Takes a request apart by the owners of its partitions; `index` gives a partition's number.
+pub(super) async fn split<P>(
+    core: &CoreHandle,
+    asked: Asked<P>,
+    index: impl Fn(&P) -> i32,
+) -> Split<P> {
     let refs: Vec<TopicRef> = asked
         .iter()
         .map(|(name, _)| TopicRef::Name(name.as_str().into()))
