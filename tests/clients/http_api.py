@@ -164,6 +164,8 @@ def refusals_name_kafkas_error(bootstrap):
     before = metric("ringlog_http_refused_bodies_total")
     problem(413, "MESSAGE_TOO_LARGE", call("POST", records, b"x" * (17 << 20), {"Content-Type": "text/plain"}))
     check_equal(metric("ringlog_http_refused_bodies_total"), before + 1, "the refused body is counted")
+    page = {"Origin": "http://elsewhere.example", "Content-Type": "text/plain"}
+    problem(403, "INVALID_REQUEST", call("POST", records, b"x", page))
     compacted = make_topic(1, **{"cleanup.policy": "compact"})
     problem(400, "INVALID_RECORD", call("POST", f"/topics/{compacted}/records", {"value": 1}))
     check(True, "each refusal is a problem with Kafka's name for it")

@@ -298,6 +298,42 @@ fn a_group_goes_on_where_it_is_set() -> Result<()> {
 }
 
 #[test]
+fn what_was_written_over_http_is_there_after_a_kill() -> Result<()> {
+    let mut node = Node::start(2)?;
+    run(&node, &["topic", "create", "t", "--partitions", "4"], "")?;
+    let lines: String = (0..500).map(|n| format!("key-{n}:value {n}\n")).collect();
+    let write = ["produce", "t", "--key-separator", ":", "--json"];
+    let places = run(&node, &write, &lines)?;
+    node.kill9()?;
+    node.restart()?;
+    let read = run(&node, &["consume", "t", "--exit", "--json"], "")?;
+    let mut found = std::collections::BTreeMap::new();
+    for line in read.lines() {
+        let record: Value = serde_json::from_str(line)?;
+        let place = (record["partition"].as_u64(), record["offset"].as_u64());
+        found.insert(
+            place,
+            format!("{}:{}", text(&record["key"]), text(&record["value"])),
+        );
+    }
+    assert_eq!(found.len(), 500);
+    for (place, line) in places.lines().zip(lines.lines()) {
+        let place: Value = serde_json::from_str(place)?;
+        let place = (place["partition"].as_u64(), place["offset"].as_u64());
+        assert_eq!(
+            found.get(&place).map(String::as_str),
+            Some(line),
+            "at {place:?}"
+        );
+    }
+    Ok(())
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+#[test]
 fn the_exit_status_and_the_words_say_what_to_do() -> Result<()> {
     let mut node = Node::start(1)?;
     let unknown = refused(&node, &["consume", "nothing", "--exit"], 1)?;

@@ -12,6 +12,7 @@ mod health;
 mod listener;
 mod metrics;
 mod openapi;
+mod origin;
 mod render;
 mod rest;
 mod steps;
@@ -86,6 +87,7 @@ fn router(face: Face) -> Router {
     router
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(origin::refuse_other_sites))
         .layer(middleware::from_fn_with_state(face.clone(), count))
         .with_state(face)
 }
