@@ -13,7 +13,7 @@ try:
     )
     from kafka.errors import (
         ElectionNotNeededError,
-        InvalidReplicaAssignmentError,
+        InvalidReplicationAssignmentError,
         NoReassignmentInProgressError,
     )
 except ImportError as missing:
@@ -131,7 +131,7 @@ def elections_and_reassignments(bootstrap):
         return client.alter_partition_reassignments({where: replicas})[where]
 
     check_equal(reassigned([leader]), None, "where it is, it may be")
-    check_equal(reassigned([1 - leader]), InvalidReplicaAssignmentError, "elsewhere it may not")
+    check_equal(reassigned([1 - leader]), InvalidReplicationAssignmentError, "elsewhere it may not")
     check_equal(reassigned(None), NoReassignmentInProgressError, "it is not on its way")
     check_equal(client.list_partition_reassignments(), {}, "nothing is")
     client.close()
