@@ -36,6 +36,10 @@ struct Ready {
 
 impl Node {
     fn start(dir: &Path, kafka: &str, http: &str) -> Node {
+        Node::start_with(dir, kafka, http, &[])
+    }
+
+    fn start_with(dir: &Path, kafka: &str, http: &str, more: &[&str]) -> Node {
         let ready_file = dir.join("ready.json");
         let data_dir = dir.join("data");
         let _ = std::fs::remove_file(&ready_file);
@@ -45,6 +49,7 @@ impl Node {
             .arg("--ready-file")
             .arg(&ready_file)
             .args(["--kafka-addr", kafka, "--http-addr", http])
+            .args(more)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -174,6 +179,21 @@ fn a_node_serves_until_told_to_stop_and_starts_again_at_once_on_the_same_ports()
     }
 }
 
+#[test]
+fn every_start_says_what_is_open_to_whoever_reaches_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let mut node = Node::start_with(dir.path(), "0.0.0.0:0", "127.0.0.1:0", &["--insecure"]);
+        node.ready();
+        node.signal(Signal::TERM);
+        assert!(node.ended().success());
+        let said = node.said();
+        let line = said.lines().find(|line| line.contains("INSECURE"));
+        let line = line.unwrap_or_else(|| panic!("no warning in: {said}"));
+        assert!(line.contains("kafka_addr = 0.0.0.0:0") && line.contains("no authentication"));
+    }
+}
+
 /// A port whose successor is free as well.
 fn neighbouring_ports() -> u16 {
     for _ in 0..100 {
@@ -219,6 +239,15 @@ fn wrong_settings_are_refused_with_what_to_do() {
         .output()
         .unwrap();
     refused(&beyond, 2, &["--insecure", "no authentication"]);
+    let in_the_clear = ringlog(&["serve", "--kafka-addr=0.0.0.0:9092", "--kafka-auth=sasl"])
+        .output()
+        .unwrap();
+    refused(&in_the_clear, 2, &["PLAIN", "--insecure", "in the clear"]);
+    let no_password = ringlog(&["serve", "--user", "alice=/no/such/file"])
+        .env("RINGLOG_KAFKA_AUTH", "sasl")
+        .output()
+        .unwrap();
+    refused(&no_password, 1, &["alice", "/no/such/file"]);
     let word = ringlog(&["serve"])
         .env("RINGLOG_LOG_FORMAT", "xml")
         .output()

@@ -30,12 +30,14 @@ fn turn(rig: &mut Rig, log: &mut Log<SimIo>) {
     rig.turn(log);
 }
 
-/// Whether something is worth cleaning: a look may have to read footers first.
+/// Whether something is worth cleaning: a look takes steps, and may have to read footers first.
 fn plan(rig: &mut Rig, log: &mut Log<SimIo>) -> bool {
-    for _ in 0..40 {
+    let mut looks = 0;
+    while looks < 40 {
         if log.failure().is_some() || log.plan_cleaning(&|_| Lasting::Long) {
             return log.failure().is_none();
         }
+        looks += usize::from(!log.looks_at_segments());
         rig.turn(log);
     }
     false
@@ -54,8 +56,8 @@ fn clean(rig: &mut Rig, log: &mut Log<SimIo>) {
 }
 
 /// A log with old segments in it, some of them with little that lives.
-fn aged(seed: u64) -> (Rig, Log<SimIo>) {
-    let mut rig = Rig::new(seed, eager());
+fn aged(seed: u64, config: LogConfig) -> (Rig, Log<SimIo>) {
+    let mut rig = Rig::new(seed, config);
     let (mut log, _) = rig.try_open().unwrap();
     for _ in 0..8 {
         rig.work(&mut log, 120);
@@ -83,7 +85,12 @@ fn reopen(rig: &mut Rig, context: &str) -> Log<SimIo> {
 #[test]
 fn what_was_cleaned_reads_as_before_in_this_life_and_the_next() {
     for seed in 0..10 {
-        let (mut rig, mut log) = aged(seed);
+        // Looks and lists of some take many steps, and other things happen between them.
+        let config = LogConfig {
+            clean_step_rows: [1024, 2][(seed % 2) as usize],
+            ..eager()
+        };
+        let (mut rig, mut log) = aged(seed, config);
         clean(&mut rig, &mut log);
         assert!(
             log.stats().clean_runs > 0,
@@ -99,6 +106,42 @@ fn what_was_cleaned_reads_as_before_in_this_life_and_the_next() {
             rig.work(&mut log, 200);
             rig.settle(&mut log);
             clean(&mut rig, &mut log);
+            assert_eq!(rig.read_all(&mut log).unwrap(), [], "{context}");
+            rig.disk.power_cut();
+        }
+    }
+}
+
+#[test]
+fn a_run_that_takes_many_steps_meets_whatever_is_written_and_removed_meanwhile() {
+    for seed in 0..6 {
+        let config = LogConfig {
+            clean_step_rows: 1,
+            ..eager()
+        };
+        let (mut rig, mut log) = aged(seed, config);
+        let mut turns = 0;
+        while log.stats().clean_runs < 2 {
+            log.plan_cleaning(&|_| Lasting::Long);
+            if turns % 4 == 0 {
+                rig.work(&mut log, 1);
+            }
+            turn(&mut rig, &mut log);
+            turns += 1;
+            assert!(
+                turns < 20_000,
+                "seed {seed}: no second run comes to its end"
+            );
+        }
+        rig.settle(&mut log);
+        assert_eq!(rig.read_all(&mut log).unwrap(), [], "seed {seed}");
+        rig.disk.power_cut();
+        drop(log);
+        for life in 1..3 {
+            let context = format!("seed {seed}, life {life}");
+            let mut log = reopen(&mut rig, &context);
+            rig.work(&mut log, 200);
+            rig.settle(&mut log);
             assert_eq!(rig.read_all(&mut log).unwrap(), [], "{context}");
             rig.disk.power_cut();
         }
@@ -143,7 +186,7 @@ fn a_power_cut_at_any_operation_of_a_run_loses_nothing() {
         let mut operations = 1;
         loop {
             let context = format!("seed {seed}, the power goes after {operations} operations");
-            let (mut rig, mut log) = aged(seed);
+            let (mut rig, mut log) = aged(seed, eager());
             assert!(plan(&mut rig, &mut log), "{context}: nothing to clean");
             rig.disk.power_cut_after(operations);
             for _ in 0..60 {

@@ -7,6 +7,7 @@ import time
 try:
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
     from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+    from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 except ImportError as missing:
     print(f"not installed: {missing}")
     sys.exit(3)
@@ -188,6 +189,40 @@ def groups(bootstrap):
                 raise Failed("the member that is left does not take over")
         check_equal(set(second.assignment()), set(where), "the one that is left has both")
         await second.stop()
+
+    asyncio.run(run())
+
+
+@feature
+def configurations(bootstrap):
+    async def run():
+        topic = await create_topic(bootstrap, "aiokafka-configured")
+        client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await client.start()
+
+        async def alter(kind, name, configs):
+            answers = await client.alter_configs([ConfigResource(kind, name, configs)])
+            return [resource[0] for answer in answers for resource in answer.resources]
+
+        async def value(name):
+            resource = ConfigResource(ConfigResourceType.TOPIC, topic, {name: None})
+            (answer, *_) = await client.describe_configs([resource])
+            ((_, _, _, _, entries),) = answer.resources
+            return {entry[0]: entry[1] for entry in entries}[name]
+
+        try:
+            kind = ConfigResourceType.TOPIC
+            check_equal(await alter(kind, topic, {"retention.ms": "7000"}), [0], "altered")
+            check_equal(await value("retention.ms"), "7000", "and described as it is")
+            refused = await alter(kind, topic, {"retention.ms": "soon"})
+            check_equal(refused, [40], "no number: refused as an invalid configuration")
+            refused = await alter(kind, "no-such-topic", {"retention.ms": "1"})
+            check_equal(refused, [3], "an unknown topic: refused")
+            broker = ConfigResourceType.BROKER
+            refused = await alter(broker, "0", {"num.partitions": "3"})
+            check_equal(refused, [42], "a broker cannot be changed")
+        finally:
+            await client.close()
 
     asyncio.run(run())
 

@@ -10,8 +10,15 @@ from confluent_session import (
     produce,
     producer,
 )
-from confluent_kafka import KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import ConfigResource, NewPartitions
+from confluent_kafka import ElectionType, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ConfigSource,
+    NewPartitions,
+    OffsetSpec,
+)
 
 
 def refusal(future):
@@ -134,6 +141,124 @@ def describe_topic_configs(bootstrap):
     unknown = ConfigResource(ConfigResource.Type.TOPIC, "no-such-topic")
     future = admin(bootstrap).describe_configs([unknown])[unknown]
     check_equal(refusal(future), KafkaError.UNKNOWN_TOPIC_OR_PART, "an unknown topic")
+
+
+def described(bootstrap, kind, name):
+    resource = ConfigResource(kind, name)
+    return admin(bootstrap).describe_configs([resource])[resource].result(DEADLINE_SECONDS)
+
+
+def altered(bootstrap, topic, *changes, **options):
+    """The future of a change to a topic, by operation, name and value."""
+    entries = [
+        ConfigEntry(name, value, incremental_operation=operation)
+        for operation, name, value in changes
+    ]
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
+    return admin(bootstrap).incremental_alter_configs([resource], **options)[resource]
+
+
+@feature
+def alter_topic_configs(bootstrap):
+    SET, DELETE = AlterConfigOpType.SET, AlterConfigOpType.DELETE
+    APPEND, SUBTRACT = AlterConfigOpType.APPEND, AlterConfigOpType.SUBTRACT
+    config = {"retention.ms": "1000000", "segment.ms": "60000"}
+    topic = create_topic(bootstrap, topic_name("altered"), config=config)
+
+    def value(name):
+        return described(bootstrap, ConfigResource.Type.TOPIC, topic)[name].value
+
+    changes = (
+        (SET, "retention.ms", "2000000"),
+        (DELETE, "segment.ms", None),
+        (APPEND, "cleanup.policy", "compact"),
+    )
+    altered(bootstrap, topic, *changes, validate_only=True).result(DEADLINE_SECONDS)
+    check_equal(value("retention.ms"), "1000000", "validated, but not changed")
+    altered(bootstrap, topic, *changes).result(DEADLINE_SECONDS)
+    check_equal(value("retention.ms"), "2000000", "set")
+    check_equal(value("segment.ms"), "604800000", "back to the default")
+    check_equal(value("cleanup.policy"), "delete,compact", "appended")
+    altered(bootstrap, topic, (SUBTRACT, "cleanup.policy", "delete")).result(DEADLINE_SECONDS)
+    check_equal(value("cleanup.policy"), "compact", "subtracted")
+
+    def code(name, *change):
+        return refusal(altered(bootstrap, name, change))
+
+    invalid = KafkaError.INVALID_CONFIG
+    check_equal(code(topic, SET, "retention.ms", "soon"), invalid, "no number: refused")
+    check_equal(code(topic, SET, "no.such.setting", "1"), invalid, "an unknown setting: refused")
+    check_equal(code(topic, APPEND, "retention.ms", "1"), invalid, "no list: refused")
+    check_equal(
+        code(topic, SET, "compression.type", "zstd"),
+        KafkaError.POLICY_VIOLATION,
+        "what this node cannot keep: refused by another code",
+    )
+    check_equal(
+        code("no-such-topic", SET, "retention.ms", "1"),
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        "an unknown topic: refused",
+    )
+    check_equal(value("retention.ms"), "2000000", "and nothing changed")
+
+
+@feature
+def replace_topic_configs(bootstrap):
+    config = {"retention.ms": "1000000", "segment.ms": "60000"}
+    topic = create_topic(bootstrap, topic_name("replaced"), config=config)
+    resource = ConfigResource(
+        ConfigResource.Type.TOPIC, topic, set_config={"retention.bytes": "5000000"}
+    )
+    admin(bootstrap).alter_configs([resource])[resource].result(DEADLINE_SECONDS)
+    entries = described(bootstrap, ConfigResource.Type.TOPIC, topic)
+    set_now = sorted(name for name, entry in entries.items() if not entry.is_default)
+    check_equal(set_now, ["retention.bytes"], "only what the request names is set")
+
+
+@feature
+def broker_configs(bootstrap):
+    broker = ConfigResource.Type.BROKER
+    entries = described(bootstrap, broker, "0")
+    check_equal(entries["broker.id"].value, "0", "the broker's id")
+    check(all(entry.is_read_only for entry in entries.values()), "nothing can be changed")
+    retention = entries["log.retention.ms"]
+    check_equal(retention.value, "604800000", "the default of topics")
+    check_equal(retention.source, ConfigSource.DEFAULT_CONFIG.value, "and known as a default")
+    change = ConfigEntry("num.partitions", "7", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(broker, "0", incremental_configs=[change])
+    refused = admin(bootstrap).incremental_alter_configs([resource])[resource]
+    check_equal(refusal(refused), KafkaError.INVALID_REQUEST, "a broker cannot be changed")
+
+
+@feature
+def elections(bootstrap):
+    topic = create_topic(bootstrap, topic_name("led"), partitions=3)
+    wanted = [TopicPartition(topic, number) for number in range(3)]
+    for election in (ElectionType.PREFERRED, ElectionType.UNCLEAN):
+        future = admin(bootstrap).elect_leaders(election, wanted)
+        codes = {where.partition: error.code() for where, error in future.result(30).items()}
+        not_needed = {number: KafkaError.ELECTION_NOT_NEEDED for number in range(3)}
+        check_equal(codes, not_needed, f"{election.name}: every partition has its leader")
+
+
+@feature
+def listed_offsets(bootstrap):
+    topic = create_topic(bootstrap, topic_name("listed"))
+    where = TopicPartition(topic, 0)
+
+    def listed(spec):
+        future = admin(bootstrap).list_offsets({where: spec})[where]
+        return future.result(DEADLINE_SECONDS).offset
+
+    check_equal(listed(OffsetSpec.max_timestamp()), -1, "no record has the largest timestamp")
+    for timestamp in (3000, 9000, 5000):
+        record = {"topic": topic, "value": "x", "partition": 0, "timestamp": timestamp}
+        check_equal(produce(producer(bootstrap), [record]).errors, [], "produced")
+    check_equal(listed(OffsetSpec.earliest()), 0, "the earliest")
+    check_equal(listed(OffsetSpec.latest()), 3, "the latest")
+    check_equal(listed(OffsetSpec.max_timestamp()), 1, "the largest timestamp is in the middle")
+    check_equal(listed(OffsetSpec.for_timestamp(4000)), 1, "the first at or after a time")
+    check_equal(listed(OffsetSpec.for_timestamp(9001)), -1, "none so late")
 
 
 @feature

@@ -4,6 +4,8 @@ No consumer groups: partitions are assigned by hand, offsets are given.
 """
 
 import functools
+import json
+import os
 import sys
 import time
 
@@ -17,10 +19,15 @@ except ImportError as missing:
 from checks import DEADLINE_SECONDS, Failed
 
 
+def settings_of_all():
+    """Settings of every client, of which the test says what they are: how to log in, for one."""
+    return json.loads(os.environ.get("KAFKA_CLIENT", "{}"))
+
+
 @functools.cache
 def admin(bootstrap):
     """One admin client for the whole script: collecting it cancels its requests in progress."""
-    return AdminClient({"bootstrap.servers": bootstrap})
+    return AdminClient({**settings_of_all(), "bootstrap.servers": bootstrap})
 
 
 def create_topic(bootstrap, name, partitions=1, config=None, replication_factor=1):
@@ -31,7 +38,12 @@ def create_topic(bootstrap, name, partitions=1, config=None, replication_factor=
 
 
 def producer(bootstrap, **settings):
-    merged = {"bootstrap.servers": bootstrap, "acks": "all", "message.timeout.ms": 50_000}
+    merged = {
+        **settings_of_all(),
+        "bootstrap.servers": bootstrap,
+        "acks": "all",
+        "message.timeout.ms": 50_000,
+    }
     merged.update({name.replace("_", "."): value for name, value in settings.items()})
     return Producer(merged)
 
@@ -69,6 +81,7 @@ def produce(client, records):
 
 def consumer(bootstrap, assignment, **settings):
     merged = {
+        **settings_of_all(),
         "bootstrap.servers": bootstrap,
         "group.id": "assigned-by-hand",
         "enable.auto.commit": False,

@@ -100,6 +100,19 @@ const MISSING_LIBRARY: i32 = 3;
 /// # Errors
 /// When a check in it fails, or when it cannot run but has to.
 pub fn python_feature(script: &str, bootstrap: &str, feature: &str) -> Result<Outcome> {
+    python_feature_with(script, bootstrap, feature, &[])
+}
+
+/// The same, with these variables in the script's environment.
+///
+/// # Errors
+/// When a check in it fails, or when it cannot run but has to.
+pub fn python_feature_with(
+    script: &str,
+    bootstrap: &str,
+    feature: &str,
+    environment: &[(&str, &str)],
+) -> Result<Outcome> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let Some(python) = python(tests) else {
         return missing("Python 3").map(|()| Outcome::Skipped);
@@ -109,7 +122,8 @@ pub fn python_feature(script: &str, bootstrap: &str, feature: &str) -> Result<Ou
     command
         .args(["-u", "-B"])
         .arg(script_path)
-        .args([bootstrap, feature]);
+        .args([bootstrap, feature])
+        .envs(environment.iter().copied());
     let output = output(&mut command, b"")?;
     let printed = String::from_utf8_lossy(&output.stdout);
     if output.status.code() == Some(MISSING_LIBRARY) {

@@ -82,6 +82,7 @@ impl NodeOptions {
 #[derive(Clone, Debug, Deserialize)]
 struct Addresses {
     kafka: Vec<SocketAddr>,
+    kafka_tls: Vec<SocketAddr>,
     http: SocketAddr,
 }
 
@@ -131,6 +132,7 @@ impl Node {
             child: None,
             addresses: Addresses {
                 kafka: Vec::new(),
+                kafka_tls: Vec::new(),
                 http: unknown,
             },
         };
@@ -237,19 +239,25 @@ impl Node {
     /// Every core's address, as clients want them: `host:port,host:port`.
     #[must_use]
     pub fn bootstrap(&self) -> String {
-        let addresses: Vec<String> = self
-            .addresses
-            .kafka
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        addresses.join(",")
+        joined(&self.addresses.kafka)
+    }
+
+    /// The same of the listeners for TLS.
+    #[must_use]
+    pub fn tls_bootstrap(&self) -> String {
+        joined(&self.addresses.kafka_tls)
     }
 
     /// Where a core listens.
     #[must_use]
     pub fn kafka(&self, core: usize) -> SocketAddr {
         self.addresses.kafka[core]
+    }
+
+    /// Where a core listens for TLS, if it does.
+    #[must_use]
+    pub fn kafka_tls(&self, core: usize) -> SocketAddr {
+        self.addresses.kafka_tls[core]
     }
 
     /// Where health and metrics are.
@@ -397,6 +405,11 @@ impl Node {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
+}
+
+fn joined(addresses: &[SocketAddr]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    addresses.join(",")
 }
 
 impl Drop for Node {

@@ -87,6 +87,17 @@ fn a_group_resumes_where_it_committed_before_the_node_was_killed() -> Result<()>
     node.check_running()
 }
 
+#[test]
+fn a_position_of_an_older_leader_epoch_is_validated() -> Result<()> {
+    let script = "confluent_leader_epochs.py";
+    let mut node = Node::start(2)?;
+    foreign::python_feature(script, &node.bootstrap(), "before_a_kill")?;
+    node.kill9()?;
+    node.restart()?;
+    foreign::python_feature(script, &node.bootstrap(), "after_a_kill")?;
+    node.check_running()
+}
+
 features! {
     admin, "confluent_admin.py":
     create_and_delete
@@ -96,6 +107,11 @@ features! {
     replication_factor_three
     add_partitions
     describe_topic_configs
+    alter_topic_configs
+    replace_topic_configs
+    broker_configs
+    elections
+    listed_offsets
     delete_records
     durability_levels
     cluster
@@ -113,10 +129,21 @@ features! {
 }
 
 features! {
+    kafka_python_admin, "kafka_python_admin.py":
+    configurations
+    log_directories
+    producers
+    elections_and_reassignments
+    pages_of_partitions
+    listed_offsets
+}
+
+features! {
     aiokafka, "aiokafka_client.py":
     round_trip
     codecs
     idempotence
     offsets
     groups
+    configurations
 }

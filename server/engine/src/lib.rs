@@ -1,5 +1,5 @@
 //! The layers of a node as deterministic state machines: topics and their configuration,
-//! partitions and their offsets, idempotent producers, producer ids, consumer groups.
+//! partitions and their offsets, idempotent producers, producer ids, consumer groups, users.
 //!
 //! Each has two halves. `prepare` checks a command against committed and pending state, and
 //! reserves what it hands out; `apply` alone changes committed state, in log order, the same
@@ -15,6 +15,7 @@
 //! | `topics` | which topics there are, their partitions and configuration |
 //! | `partitions` | offsets of the partitions in one log, and their idempotent producers |
 //! | `groups` | consumer groups: their members, and the offsets they committed |
+//! | `users` | who may log in, and what proves it |
 //! | `producer_ids` | ids for producers, unique over logs and restarts |
 //! | `machine` | their numbers in log entries |
 //! | `limits` | what bounds them |
@@ -24,6 +25,7 @@ pub mod limits;
 pub mod machine;
 pub mod partitions;
 pub mod topics;
+pub mod users;
 
 mod little_endian;
 mod producer_ids;

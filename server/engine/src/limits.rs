@@ -39,7 +39,11 @@ pub const PRODUCERS_PER_LOG: u32 = 200_000;
 pub const BATCHES_PER_PRODUCER: usize = 5;
 
 /// Producers looked at in one step of [`crate::partitions::Partitions::expire_producers`].
-pub const PRODUCERS_PER_EXPIRY_STEP: usize = 4_096;
+pub const PRODUCERS_PER_EXPIRY_STEP: usize = 1_024;
+
+/// Leader epochs of a partition whose beginning is kept (16 bytes each): one more with each start
+/// of the node after which something was written to it.
+pub const LEADER_EPOCHS_PER_PARTITION: usize = 16;
 
 /// Producer ids per logged block.
 pub const PRODUCER_IDS_PER_BLOCK: u64 = 1_000;
@@ -66,3 +70,18 @@ pub const GROUPS_PER_TIMER_STEP: usize = 4;
 
 /// Rows looked at in one step of [`crate::groups::Groups::sweep`].
 pub const ROWS_PER_SWEEP_STEP: usize = 512;
+
+/// Users of a node.
+pub const USERS: usize = 10_000;
+
+/// Bytes of a user's name.
+pub const USER_NAME_BYTES: usize = 255;
+
+/// How often a password is hashed at least: RFC 7677, and what Kafka accepts.
+pub const SCRAM_LEAST_ITERATIONS: u32 = 4_096;
+
+/// And at most: Kafka's limit (KIP-554). A login by PLAIN costs the node as many.
+pub const SCRAM_MOST_ITERATIONS: u32 = 16_384;
+
+/// Bytes of a salt.
+pub const SCRAM_SALT_BYTES: usize = 256;

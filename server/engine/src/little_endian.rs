@@ -134,6 +134,22 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Begins with the version, which is given back: one of those up to `newest`.
+    pub(crate) fn up_to(
+        what: &'static str,
+        bytes: &'a [u8],
+        newest: u16,
+    ) -> Result<(Reader<'a>, u16), DecodeError> {
+        let mut reader = Reader { what, rest: bytes };
+        let found = reader.u16("its version")?;
+        let known = newest;
+        if (1..=newest).contains(&found) {
+            Ok((reader, found))
+        } else {
+            Err(DecodeError::UnknownVersion { what, found, known })
+        }
+    }
+
     /// Begins with the version, which must be `known`.
     pub(crate) fn new(
         what: &'static str,

@@ -2,7 +2,7 @@
 //! frames their checkpoints, and remembers what followed from an entry until the driver takes it.
 //! Between the engine, which knows no log, and the node; the simulator runs it on a disk of its own.
 //!
-//! Invariants: only core 0's log holds metadata, so only there does an entry change [`Topics`];
+//! Invariants: only core 0's log holds metadata, so only there does an entry change [`Topics`] and [`Users`];
 //! what an entry changes does not depend on when it is applied (live, replayed, or restored).
 //!
 //! ```text
@@ -10,9 +10,10 @@
 //! ```
 
 use ringlog_engine::groups::Groups;
-use ringlog_engine::machine::{GROUPS, METADATA, PRODUCER_IDS};
+use ringlog_engine::machine::{GROUPS, METADATA, PRODUCER_IDS, USERS};
 use ringlog_engine::partitions::{Partitions, ProducerIds};
 use ringlog_engine::topics::{MetadataRecord, Topics};
+use ringlog_engine::users::Users;
 use ringlog_storage::log::{Entry, EntryKind, EntryMeta, Machine, Taken};
 use ringlog_types::batch::BatchHeader;
 use ringlog_types::snapshot::Pieces;
@@ -38,10 +39,11 @@ pub struct Effects {
     pub refused: Vec<String>,
 }
 
-/// Changes a copy of the topics by a durable record. Returns the partitions of `log` that lose
-/// their topic by it.
+/// Changes a copy of topics and users by a durable record. Returns the partitions of `log` that
+/// lose their topic by it.
 pub fn apply_metadata(
     topics: &mut Topics,
+    users: &mut Users,
     log: LogId,
     record: &MetadataRecord,
 ) -> Vec<PartitionId> {
@@ -49,6 +51,9 @@ pub fn apply_metadata(
         MetadataRecord::TopicDeleted { number, .. } => partitions_in(topics, *number, log),
         _ => Vec::new(),
     };
+    if let MetadataRecord::User(record) = record {
+        users.apply(record);
+    }
     topics.apply(record);
     orphaned
 }
@@ -68,6 +73,8 @@ fn partitions_in(topics: &Topics, number: TopicNumber, log: LogId) -> Vec<Partit
 pub struct CoreMachine<'a> {
     /// The topics: changed by entries on core 0 only.
     pub topics: &'a mut Topics,
+    /// The users: likewise.
+    pub users: &'a mut Users,
     /// Whether this core's log is the one with the metadata.
     pub owns_metadata: bool,
     /// This core's log.
@@ -102,7 +109,7 @@ impl CoreMachine<'_> {
             METADATA if self.owns_metadata => MetadataRecord::decode(&entry.payload)
                 .map_err(|error| error.to_string())
                 .map(|record| {
-                    let orphaned = apply_metadata(self.topics, self.log_id, &record);
+                    let orphaned = apply_metadata(self.topics, self.users, self.log_id, &record);
                     self.effects.orphaned.extend(orphaned);
                     self.effects.metadata.push((self.topics.version(), record));
                 }),
@@ -143,6 +150,7 @@ impl Machine for CoreMachine<'_> {
             match machine {
                 PARTITIONS => self.partitions.restore(bytes)?,
                 METADATA if self.owns_metadata => self.topics.restore(bytes)?,
+                USERS if self.owns_metadata => self.users.restore(bytes)?,
                 PRODUCER_IDS => self.producer_ids.restore(bytes)?,
                 GROUPS => self.groups.restore(bytes)?,
                 other => return Err(format!("a checkpoint has state of unknown machine {other}")),
@@ -183,12 +191,13 @@ impl Machine for CoreMachine<'_> {
     }
 
     fn checkpoint(&self) -> Vec<u8> {
-        let topics = self.owns_metadata.then_some(&*self.topics);
-        checkpoint_of(self.partitions, self.producer_ids, self.groups, topics)
+        let metadata = (&*self.topics, &*self.users);
+        let metadata = self.owns_metadata.then_some(metadata);
+        checkpoint_of(self.partitions, self.producer_ids, self.groups, metadata)
     }
 
     fn begin_checkpoint(&mut self, out: &mut Pieces) -> Taken {
-        let count = if self.owns_metadata { 4u16 } else { 3 };
+        let count = if self.owns_metadata { 5u16 } else { 3 };
         out.add(|out| {
             out.extend(CHECKPOINT_VERSION.to_le_bytes());
             out.extend(count.to_le_bytes());
@@ -200,6 +209,7 @@ impl Machine for CoreMachine<'_> {
         self.groups.begin_checkpoint();
         if self.owns_metadata {
             self.topics.begin_checkpoint();
+            self.users.begin_checkpoint();
         }
         open_part(PARTITIONS, out);
         Taken::More
@@ -220,10 +230,18 @@ impl Machine for CoreMachine<'_> {
             }
             out.close_length();
             if self.owns_metadata {
-                open_part(METADATA, out);
+                open_part(USERS, out);
                 return Taken::More;
             }
             return Taken::Whole;
+        }
+        if self.users.takes_checkpoint() {
+            if self.users.checkpoint_step(rows, out) {
+                return Taken::More;
+            }
+            out.close_length();
+            open_part(METADATA, out);
+            return Taken::More;
         }
         if self.topics.checkpoint_step(rows, out) {
             return Taken::More;
@@ -242,18 +260,19 @@ fn open_part(machine: u16, out: &mut Pieces) {
     out.open_number();
 }
 
-/// The checkpoint of a core with these machines; the topics belong to core 0's.
+/// The checkpoint of a core with these machines; topics and users belong to core 0's.
 #[must_use]
 pub fn checkpoint_of(
     partitions: &Partitions,
     producer_ids: &ProducerIds,
     groups: &Groups,
-    topics: Option<&Topics>,
+    metadata: Option<(&Topics, &Users)>,
 ) -> Vec<u8> {
     let mut parts = vec![(PARTITIONS, partitions.checkpoint())];
     parts.push((PRODUCER_IDS, producer_ids.checkpoint()));
     parts.push((GROUPS, groups.checkpoint()));
-    if let Some(topics) = topics {
+    if let Some((topics, users)) = metadata {
+        parts.push((USERS, users.checkpoint()));
         parts.push((METADATA, topics.checkpoint()));
     }
     frame_checkpoint(&parts)
@@ -324,6 +343,7 @@ fn take_array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], String> {
 #[cfg(test)]
 mod tests {
     use ringlog_engine::groups::{CommittedOffset, GroupRecord, GroupSettings};
+    use ringlog_engine::users::{Credential, Mechanism, UserRecord};
 
     use super::*;
 
@@ -367,13 +387,16 @@ mod tests {
             }
             let mut groups = Groups::new(GroupSettings::default());
             groups.apply(&commit("a")).unwrap();
-            let wanted =
-                checkpoint_of(&partitions, &ids, &groups, owns_metadata.then_some(&topics));
+            let mut users = Users::new();
+            (0..5).for_each(|number| users.apply(&user(number)));
+            let metadata = owns_metadata.then_some((&topics, &users));
+            let wanted = checkpoint_of(&partitions, &ids, &groups, metadata);
             let mut out = Pieces::default();
             let mut taken = None;
             while taken != Some(Taken::Whole) {
                 let mut machine = CoreMachine {
                     topics: &mut topics,
+                    users: &mut users,
                     owns_metadata,
                     log_id,
                     partitions: &mut partitions,
@@ -388,6 +411,7 @@ mod tests {
                 // More comes meanwhile.
                 topics.apply(&create("b"));
                 groups.apply(&commit("b")).unwrap();
+                users.apply(&user(9));
                 let partition = PartitionId::new(TopicNumber(9), 0);
                 partitions.apply_start_offset(partition, ringlog_types::Offset(5));
             }
@@ -399,6 +423,19 @@ mod tests {
                 parts
             };
             assert_eq!(sorted(&taken), sorted(&wanted), "metadata: {owns_metadata}");
+        }
+    }
+
+    fn user(number: u32) -> UserRecord {
+        let credential = Credential {
+            iterations: 4096,
+            salt: b"salt".to_vec(),
+            stored_key: vec![1; 32],
+            server_key: vec![2; 32],
+        };
+        UserRecord::Set {
+            user: format!("user-{number}"),
+            credentials: vec![(Mechanism::ScramSha256, credential)],
         }
     }
 

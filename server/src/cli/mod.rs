@@ -1,5 +1,6 @@
 //! The `ringlog` command. `run` is all of it, so that another program can be the same node.
 
+mod client;
 mod fsck;
 mod serve;
 mod tune;
@@ -30,7 +31,9 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             Some(("check", flags)) => tune::run_check(flags),
             _ => unreachable!("clap asks for a subcommand"),
         },
-        _ => unreachable!("clap asks for a subcommand"),
+        Some((name, flags)) => client::run(name, flags)
+            .unwrap_or_else(|| unreachable!("every subcommand is named here or there")),
+        None => unreachable!("clap asks for a subcommand"),
     }
 }
 
@@ -91,6 +94,7 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(add_flags(serve))
+        .subcommands(client::commands())
         .subcommand(fsck::command())
         .subcommand(
             Command::new("tune")

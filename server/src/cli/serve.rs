@@ -20,6 +20,7 @@ use crate::node::directory::DataDirectory;
 use crate::node::migration;
 use crate::node::supervisor::{Node, Storage};
 use crate::runtime::{self, BoundSocket};
+use crate::security::Security;
 use crate::{http, kafka};
 
 /// Exit status when the command line or the configuration is wrong.
@@ -86,6 +87,8 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
         // One from an earlier process would say that this one is ready.
         forget(path).with_context(|| format!("removing the ready file {}", path.display()))?;
     }
+    warn_of_open_doors(&settings);
+    let security = Arc::new(Security::open(&settings)?);
     uring::preflight().context("Ringlog needs io_uring")?;
     let cpus = runtime::allowed_cpus().map_or(1, |cpus| cpus.len());
     let default_cores = u16::try_from(cpus).unwrap_or(u16::MAX);
@@ -106,13 +109,17 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
         let kafka_addr = settings.kafka_addr;
         let launched = Node::launch(
             Arc::clone(&settings),
+            Arc::clone(&security),
             directory,
             kafka_addr,
             &storage,
             kafka_connection,
         );
         let mut node = launched?;
-        let http = tokio::spawn(http::serve(listener, node.status().clone()));
+        let http = {
+            let (status, settings) = (node.status().clone(), Arc::clone(&settings));
+            tokio::spawn(async move { http::serve(listener, status, &settings, security).await })
+        };
         let outcome = tokio::select! {
             started = node.start() => started.map(|()| Waited::Started),
             () = signals.next() => Ok(Waited::Stop),
@@ -129,7 +136,7 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
                 return Err(error.into());
             }
         }
-        announce(&settings, node.addresses(), http_address, began)?;
+        announce(&settings, &node, http_address, began)?;
         let outcome = tokio::select! {
             () = signals.next() => Ok(()),
             error = node.failed() => Err(error),
@@ -289,21 +296,48 @@ fn memlock_limit() -> String {
         .map_or("none".to_owned(), |bytes| format!("{} KiB", bytes >> 10))
 }
 
+/// At every start, so that nobody forgets.
+fn warn_of_open_doors(settings: &Settings) {
+    let Some(open) = &settings.access.insecure else {
+        return;
+    };
+    for line in open {
+        tracing::warn!("INSECURE: {line}");
+    }
+    if open.is_empty() {
+        tracing::warn!(
+            "INSECURE: --insecure is given, and nothing is open by it at present; leave it out"
+        );
+    }
+}
+
 fn announce(
     settings: &Settings,
-    kafka: &[SocketAddr],
+    node: &Node,
     http: SocketAddr,
     began: Instant,
 ) -> anyhow::Result<()> {
-    let listed: Vec<String> = kafka.iter().map(ToString::to_string).collect();
+    let listed = |addresses: &[SocketAddr]| -> Vec<String> {
+        addresses.iter().map(ToString::to_string).collect()
+    };
+    let (kafka, tls) = (listed(node.addresses()), listed(node.tls_addresses()));
+    let scheme = if settings.access.http_tls {
+        "https"
+    } else {
+        "http"
+    };
     tracing::info!(
-        "Kafka on {}; HTTP on http://{http}/metrics",
-        listed.join(", ")
+        "Kafka on {}; HTTP on {scheme}://{http}/metrics",
+        kafka.join(", ")
     );
+    if !tls.is_empty() {
+        tracing::info!("Kafka over TLS on {}", tls.join(", "));
+    }
     if let Some(path) = &settings.ready_file {
         let ready = serde_json::json!({
             "pid": std::process::id(),
-            "kafka": listed,
+            "kafka": kafka,
+            "kafka_tls": tls,
             "http": http.to_string(),
         });
         write_whole(path, &ready.to_string())

@@ -115,7 +115,7 @@ impl Layers {
                 (Some(given.join(SEPARATOR)), Origin::Flag)
             } else if let Some(value) = environment(&variable) {
                 let value = match option.kind {
-                    Kind::Paths => value.replace(':', SEPARATOR),
+                    Kind::Paths | Kind::Files => value.replace(':', SEPARATOR),
                     _ => value,
                 };
                 (Some(value), Origin::Environment(variable))
@@ -199,6 +199,13 @@ impl Layers {
         &self.values[name].1
     }
 
+    /// Names of the settings that somebody gave a value.
+    pub fn given(&self) -> impl Iterator<Item = &'static str> {
+        let values = self.values.iter();
+        let given = values.filter(|(_, (_, origin))| *origin != Origin::Default);
+        given.map(|(name, _)| *name)
+    }
+
     /// All settings as a configuration file, each with where it came from.
     #[must_use]
     pub fn to_toml(&self) -> String {
@@ -224,6 +231,9 @@ impl Layers {
                 Kind::Text if value.is_empty() => "a text is expected".to_owned(),
                 Kind::Paths if value.split(SEPARATOR).any(str::is_empty) => {
                     "a directory is expected".to_owned()
+                }
+                Kind::Files if !value.split(SEPARATOR).all(is_named_file) => {
+                    "NAME=FILE is expected".to_owned()
                 }
                 Kind::Switch if !matches!(value, "true" | "false") => {
                     "true or false is expected".to_owned()
@@ -290,18 +300,24 @@ fn read_file(named: Option<&Path>) -> Result<(PathBuf, BTreeMap<String, String>)
 /// Whether a key may have several values.
 fn is_list(key: &str) -> bool {
     let mut options = OPTIONS.iter();
-    options.any(|option| option.name == key && option.kind == Kind::Paths)
+    options.any(|option| option.name == key && matches!(option.kind, Kind::Paths | Kind::Files))
+}
+
+/// `NAME=FILE`. The name may hold `=`, as user names may: the file's may not.
+fn is_named_file(text: &str) -> bool {
+    text.rsplit_once('=')
+        .is_some_and(|(name, file)| !name.is_empty() && !file.is_empty())
 }
 
 fn toml_value(option: &OptionRow, value: &str) -> String {
     match option.kind {
-        Kind::Paths if value.contains(SEPARATOR) => {
+        Kind::Paths | Kind::Files if value.contains(SEPARATOR) => {
             let items = value.split(SEPARATOR).map(|item| item.to_owned().into());
             toml::Value::Array(items.collect()).to_string()
         }
         Kind::Number | Kind::Switch => value.to_owned(),
         Kind::Bytes if value.parse::<u64>().is_ok() => value.to_owned(),
-        Kind::Text | Kind::Paths | Kind::Word(_) | Kind::Bytes => {
+        Kind::Text | Kind::Paths | Kind::Files | Kind::Word(_) | Kind::Bytes => {
             toml::Value::String(value.to_owned()).to_string()
         }
     }

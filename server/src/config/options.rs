@@ -11,6 +11,8 @@ pub enum Kind {
     Text,
     /// Paths: the flag once for each, in the environment separated by colons, in a file as a list.
     Paths,
+    /// Named files, `NAME=FILE`, given as paths are.
+    Files,
     /// A whole number.
     Number,
     /// A number of bytes, also written with `KiB`, `MiB` or `GiB`.
@@ -85,7 +87,23 @@ pub const OPTIONS: &[OptionRow] = &[
         "http-addr",
         Kind::Text,
         Some("127.0.0.1:9080"),
-        "host:port of /healthz, /readyz and /metrics. Port 0: any free port",
+        "host:port of the HTTP API (/openapi.json), /healthz, /readyz and /metrics. Port 0: any free \
+         port",
+    ),
+    row(
+        "http_max_body_bytes",
+        "http-max-body-bytes",
+        Kind::Bytes,
+        Some("16MiB"),
+        "Largest body of an HTTP request; a larger one is refused with 413",
+    ),
+    row(
+        "http_memory",
+        "http-memory",
+        Kind::Bytes,
+        Some("256MiB"),
+        "Most memory for bodies and answers of all HTTP requests together; one that finds none is \
+         refused with 503 and told to come again",
     ),
     row(
         "advertised_host",
@@ -96,12 +114,94 @@ pub const OPTIONS: &[OptionRow] = &[
          machine's name when that is 0.0.0.0",
     ),
     row(
+        "kafka_auth",
+        "kafka-auth",
+        Kind::Word(&["none", "sasl"]),
+        Some("none"),
+        "What clients of --kafka-addr have to prove",
+    ),
+    row(
+        "kafka_tls_addr",
+        "kafka-tls-addr",
+        Kind::Text,
+        None,
+        "host:port of core 0 for Kafka over TLS; core n listens on port + n. Default: no such \
+         listener. Needs --tls-cert and --tls-key",
+    ),
+    row(
+        "kafka_tls_auth",
+        "kafka-tls-auth",
+        Kind::Word(&["none", "sasl"]),
+        Some("sasl"),
+        "What clients of --kafka-tls-addr have to prove, beside the certificate that \
+         --tls-client-ca asks for",
+    ),
+    row(
+        "tls_cert",
+        "tls-cert",
+        Kind::Text,
+        None,
+        "PEM file with the node's certificate, and those between it and its authority",
+    ),
+    row(
+        "tls_key",
+        "tls-key",
+        Kind::Text,
+        None,
+        "PEM file with the certificate's private key",
+    ),
+    row(
+        "tls_client_ca",
+        "tls-client-ca",
+        Kind::Text,
+        None,
+        "PEM file with the authorities of clients' certificates; Kafka clients over TLS must have \
+         one then",
+    ),
+    row(
+        "sasl_mechanisms",
+        "sasl-mechanisms",
+        Kind::Text,
+        Some("SCRAM-SHA-512,SCRAM-SHA-256,PLAIN"),
+        "SASL mechanisms offered, separated by commas",
+    ),
+    row(
+        "user",
+        "user",
+        Kind::Files,
+        None,
+        "A user to begin with, and the file with the password: made at a start that finds no user \
+         of this name; a password that was changed since stays. May be given more than once",
+    ),
+    row(
+        "login_timeout_ms",
+        "login-timeout-ms",
+        Kind::Number,
+        Some("10000"),
+        "A TLS handshake must be complete within this time, and then a login, milliseconds",
+    ),
+    row(
+        "http_tls",
+        "http-tls",
+        Kind::Switch,
+        Some("false"),
+        "Speak TLS on --http-addr, with --tls-cert and --tls-key",
+    ),
+    row(
+        "http_auth",
+        "http-auth",
+        Kind::Word(&["none", "basic"]),
+        None,
+        "What clients of --http-addr have to prove, but for /healthz and /readyz. Default: basic \
+         when a Kafka listener wants SASL, else none",
+    ),
+    row(
         "insecure",
         "insecure",
         Kind::Switch,
         Some("false"),
-        "Listen beyond loopback although this version has no authentication: whoever reaches the \
-         port can read and write everything",
+        "Listen beyond loopback without authentication, or where passwords cross the network in the \
+         clear: whoever reaches the port can read and write everything",
     ),
     row(
         "allow_buffered_io",
@@ -319,6 +419,7 @@ impl OptionRow {
         match self.kind {
             Kind::Text => "TEXT",
             Kind::Paths => "DIR",
+            Kind::Files => "NAME=FILE",
             Kind::Number => "N",
             Kind::Bytes => "BYTES",
             Kind::Switch => "true|false",
@@ -345,7 +446,7 @@ impl OptionRow {
                 .num_args(0..=1)
                 .require_equals(true)
                 .default_missing_value("true"),
-            Kind::Paths => argument.action(ArgAction::Append),
+            Kind::Paths | Kind::Files => argument.action(ArgAction::Append),
             _ => argument,
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ringlog_engine::groups::GroupSettings;
 use ringlog_engine::limits::{MEMBERS_PER_GROUP, PARTITIONS_PER_TOPIC};
 
+use super::access::Access;
 use super::address::listening_address;
 use super::layers::{ConfigError, Layers};
 
@@ -42,6 +43,12 @@ pub struct Settings {
     pub kafka_addr: SocketAddr,
     /// Where health, readiness and metrics are.
     pub http_addr: SocketAddr,
+    /// Largest body of an HTTP request.
+    pub http_max_body_bytes: usize,
+    /// Memory for bodies and answers of all HTTP requests together.
+    pub http_memory_bytes: usize,
+    /// Who gets in, and how.
+    pub access: Access,
     /// Host name that clients are told to connect to, when not the listening address.
     pub advertised_host: Option<String>,
     /// Take a filesystem without O_DIRECT.
@@ -94,6 +101,8 @@ pub struct Settings {
     pub ready_file: Option<PathBuf>,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// Names of the settings that somebody gave a value.
+    pub given: Vec<&'static str>,
 }
 
 /// Memory a core needs beside its largest request: blocks that are filled and written.
@@ -108,11 +117,16 @@ impl Settings {
         let count = |name, least, most| Ok(usize_of(required(layers, name, least, most)?));
         let ms = |name| required(layers, name, 1, MAX_MS).map(Duration::from_millis);
         let cores = layers.number("cores", 1, 1024)?;
+        let kafka_addr = listening_address(layers, "kafka_addr")?;
+        let http_addr = listening_address(layers, "http_addr")?;
         let settings = Settings {
             data_dirs: layers.texts("data_dir").map(PathBuf::from).collect(),
             cores: cores.map(|cores| u16::try_from(cores).unwrap_or(u16::MAX)),
-            kafka_addr: listening_address(layers, "kafka_addr")?,
-            http_addr: listening_address(layers, "http_addr")?,
+            kafka_addr,
+            http_addr,
+            http_max_body_bytes: count("http_max_body_bytes", 1 << 10, 1 << 30)?,
+            http_memory_bytes: count("http_memory", 1 << 20, 1 << 40)?,
+            access: Access::from_layers(layers, kafka_addr, http_addr)?,
             advertised_host: layers.text("advertised_host").map(str::to_owned),
             allow_buffered_io: layers.switch("allow_buffered_io"),
             auto_create_topics: layers.switch("auto_create_topics"),
@@ -153,6 +167,7 @@ impl Settings {
                 Some("json") => LogFormat::Json,
                 _ => LogFormat::Text,
             },
+            given: layers.given().collect(),
         };
         settings.check_memory()?;
         Ok(settings)

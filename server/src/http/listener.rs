@@ -1,4 +1,4 @@
-//! The HTTP listener with its limits: so many connections, and none that says nothing for long.
+//! The HTTP listener, with TLS or without, and its limits: so many connections, and none that says nothing for long.
 //! Further connections wait in the kernel's backlog until one ends.
 
 use std::io;
@@ -8,29 +8,42 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
+use tokio_rustls::TlsAcceptor;
+
+use super::transport::Transport;
 
 /// How long to wait when the process has no file descriptor left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// A listener that keeps at most so many connections.
-#[derive(Debug)]
 pub(super) struct Limited {
     listener: TcpListener,
     places: Arc<Semaphore>,
     idle: Duration,
+    tls: Option<TlsAcceptor>,
 }
 
 impl Limited {
-    /// At most `connections`, each closed after `idle` without a byte received.
-    pub(super) fn new(listener: TcpListener, connections: usize, idle: Duration) -> Limited {
+    /// At most `connections`, each closed after `idle` without a byte received; a TLS handshake has
+    /// as long.
+    pub(super) fn new(
+        listener: TcpListener,
+        connections: usize,
+        idle: Duration,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Limited {
         Limited {
             listener,
             places: Arc::new(Semaphore::new(connections)),
             idle,
+            tls: tls.map(TlsAcceptor::from),
         }
     }
 }
@@ -44,7 +57,11 @@ impl axum::serve::Listener for Limited {
             let place = Arc::clone(&self.places).acquire_owned().await;
             let place = place.unwrap_or_else(|_| unreachable!("the places are never closed"));
             match self.listener.accept().await {
-                Ok((stream, peer)) => {
+                Ok((socket, peer)) => {
+                    let stream = match &self.tls {
+                        None => Transport::plain(socket),
+                        Some(acceptor) => Transport::handshake(acceptor, socket),
+                    };
                     let deadline = Box::pin(tokio::time::sleep(self.idle));
                     let idle = self.idle;
                     return (
@@ -70,10 +87,19 @@ impl axum::serve::Listener for Limited {
     }
 }
 
+impl Connected<IncomingStream<'_, Limited>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Limited>) -> Peer {
+        Peer(*stream.remote_addr())
+    }
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub SocketAddr);
+
 /// A connection that holds one of the places.
-#[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     deadline: Pin<Box<Sleep>>,
     idle: Duration,
     _place: OwnedSemaphorePermit,

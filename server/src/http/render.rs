@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use ringlog_engine::topics::Durability;
 use ringlog_storage::log::{Histogram, Stats};
 
-use super::steps;
+use super::{errands, steps};
 use crate::node::message::Snapshot;
 use crate::node::metrics::{API_KEYS, CoreMetrics, ErrorKind};
 use crate::node::stages::Stage;
@@ -69,6 +69,16 @@ const COUNTERS: &[(&str, &str, OfCore)] = &[
         "ringlog_connections_accepted",
         "Connections accepted",
         |core| core.connections_accepted.get(),
+    ),
+    (
+        "ringlog_tls_handshakes",
+        "TLS handshakes completed; those that failed are among the errors",
+        |core| core.tls_handshakes.get(),
+    ),
+    (
+        "ringlog_logins",
+        "SASL logins completed; those that failed are among the errors",
+        |core| core.logins.get(),
     ),
     (
         "ringlog_driver_turns",
@@ -211,6 +221,16 @@ const LOG_COUNTERS: &[(&str, &str, OfSnapshot)] = &[
         "Appends refused because the disk was full",
         |core| core.log.refused_full,
     ),
+    (
+        "ringlog_producers_displaced",
+        "Idempotent producers forgotten because more are not remembered, by partition or core",
+        |core| core.producers.displaced,
+    ),
+    (
+        "ringlog_producers_expired",
+        "Idempotent producers forgotten because they were silent for producer_expiry_ms",
+        |core| core.producers.expired,
+    ),
 ];
 
 const LOG_GAUGES: &[(&str, &str, OfSnapshot)] = &[
@@ -282,6 +302,16 @@ const LOG_GAUGES: &[(&str, &str, OfSnapshot)] = &[
         "ringlog_partitions",
         "Partitions with entries in this core's log",
         |core| wide(core.partitions),
+    ),
+    (
+        "ringlog_producers",
+        "Idempotent producers remembered, of all partitions together",
+        |core| core.producers.remembered,
+    ),
+    (
+        "ringlog_producers_limit",
+        "The most idempotent producers that are remembered",
+        |core| core.producers.limit,
     ),
     (
         "ringlog_groups",
@@ -552,6 +582,7 @@ impl Collector for NodeFigures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_node(&mut encoder)?;
         self.encode_cores(&mut encoder)?;
+        errands::encode(&self.node, &mut encoder)?;
         steps::encode(&self.node, &mut encoder)?;
         self.encode_requests(&mut encoder)?;
         self.encode_logs(&mut encoder)

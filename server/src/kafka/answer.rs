@@ -92,6 +92,20 @@ impl Answer {
         Ok(answer)
     }
 
+    /// A SASL token behind its length, as answer to one that came so.
+    ///
+    /// # Panics
+    /// When it passes 2 GiB; the longest has some hundred bytes.
+    #[must_use]
+    pub fn of_token(token: &[u8]) -> Answer {
+        let length = i32::try_from(token.len()).expect("a token is short");
+        let bytes = [&length.to_be_bytes(), token].concat();
+        Answer {
+            bytes,
+            ..Answer::default()
+        }
+    }
+
     /// All bytes, those by reference too.
     #[must_use]
     pub fn len(&self) -> usize {

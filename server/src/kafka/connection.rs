@@ -6,6 +6,8 @@
 //!                   ─ others ───────────►
 //! ```
 //!
+//! Before that comes what its listener asks for: a TLS handshake, a login.
+//!
 //! Two halves of one task. `receive` reads requests and appends what Produce brings at once, so
 //! that the next is read while the first is being written; everything else waits in the queue
 //! until the answers before it are sent. Invariants: answers leave in the order of their
@@ -14,7 +16,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::pin;
 
@@ -23,31 +24,35 @@ use kafka_protocol::messages::ApiKey;
 use ringlog_storage::log::FRAME_HEADROOM_BYTES;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
-use super::answer::{Answer, Outgoing};
+use super::answer::Answer;
 use super::complaints::complain;
 use super::decode::RequestError;
 use super::fetch::session::SessionSlot;
 use super::frame::{Frame, FrameError, Frames};
-use super::limits::{LEAST_SENT_BYTES, PENDING_ANSWERS, PENDING_REQUEST_BYTES, STEP_BYTES};
+use super::limits::{PENDING_ANSWERS, PENDING_REQUEST_BYTES, STEP_BYTES};
+use super::login::{self, LoginError};
 use super::patience::Patience;
 use super::produce::{self, Produced, Received};
 use super::request::{HeaderError, RequestHeader};
+use super::send::{SendError, send};
+use super::stream::{OpenError, Stream};
 use super::{api_versions, dispatch};
 use crate::node::core::CoreHandle;
 use crate::node::metrics::ErrorKind;
 use crate::node::reach::Reach;
 use crate::node::stages::{Stage, Watch};
+use crate::node::topology::Listener;
 use crate::node::waiters::Signal;
-
-/// Pieces of an answer that leave with one system call.
-const PIECES: usize = 64;
 
 /// Serves a connection until it ends.
 ///
 /// Cancellation: what was appended becomes durable all the same; answers are lost.
-pub async fn serve(stream: TcpStream, peer: SocketAddr, core: CoreHandle) {
+pub async fn serve(socket: TcpStream, peer: SocketAddr, core: CoreHandle) {
+    let stream = match open(socket, &core).await {
+        Ok(stream) => stream,
+        Err(error) => return report(&core, peer, &error),
+    };
     let connection = Connection {
         stream,
         peer,
@@ -60,8 +65,18 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, core: CoreHandle) {
         leaving: Notify::new(),
     };
     let error = connection.run().await.err();
+    connection.stream.close();
     if let Some(error) = error {
-        connection.report(&error);
+        report(&connection.core, peer, &error);
+    }
+}
+
+/// What the listener asks for before anything is said: nothing, or a TLS handshake. Boxed: only
+/// while it is shaken it takes the memory.
+async fn open(socket: TcpStream, core: &CoreHandle) -> Result<Stream, ConnectionError> {
+    match core.listener() {
+        Listener::Plain => Ok(Stream::Plain(socket)),
+        Listener::Tls => Ok(Box::pin(Stream::open_tls(socket, core)).await?),
     }
 }
 
@@ -81,10 +96,12 @@ enum ConnectionError {
     /// Kafka's way to tell a producer that asked for no answers.
     #[error("closing: a Produce request with acks=0 was refused: {0}")]
     SilentRefusal(String),
-    #[error("closing: the client took less than {LEAST_SENT_BYTES} bytes of an answer within {} ms (frame_timeout_ms)", .0.as_millis())]
-    SlowReader(std::time::Duration),
-    #[error("closing: sending failed: {0}")]
-    Send(io::Error),
+    #[error("closing: {0}")]
+    Send(#[from] SendError),
+    #[error("closing: {0}")]
+    Open(#[from] OpenError),
+    #[error("closing: {0}")]
+    Login(#[from] LoginError),
 }
 
 /// Counts a request from its arrival until its answer is made, however that ends.
@@ -135,7 +152,7 @@ enum Head {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     core: CoreHandle,
     sessions: SessionSlot,
@@ -151,7 +168,14 @@ struct Connection {
 
 impl Connection {
     async fn run(&self) -> Result<(), ConnectionError> {
-        let mut receive = pin!(self.receive());
+        let mut frames = Frames::new(&self.core);
+        if login::is_asked_for(&self.core) {
+            let (stream, core) = (&self.stream, &self.core);
+            if !Box::pin(login::log_in(stream, self.peer, core, &mut frames)).await? {
+                return Ok(());
+            }
+        }
+        let mut receive = pin!(self.receive(frames));
         let mut respond = pin!(self.respond());
         let mut received: Option<Result<(), ConnectionError>> = None;
         loop {
@@ -176,8 +200,7 @@ impl Connection {
     }
 
     /// Reads requests until the client has no more, or one is bad.
-    async fn receive(&self) -> Result<(), ConnectionError> {
-        let mut frames = Frames::new(&self.core);
+    async fn receive(&self, mut frames: Frames) -> Result<(), ConnectionError> {
         let mut drained = pin!(self.core.drained());
         loop {
             self.room().await;
@@ -336,7 +359,8 @@ impl Connection {
             let head = self.queue.borrow().head();
             let is_ready = matches!(&head, Head::Reach(needed) if reached.covers(needed));
             if !out.is_empty() && (!is_ready || out.len() >= STEP_BYTES) {
-                self.send(std::mem::take(&mut out), &mut patience).await?;
+                let answer = std::mem::take(&mut out);
+                send(&self.stream, &self.core, answer, &mut patience).await?;
                 for mut watch in watches.drain(..) {
                     self.core.stages().lap(&mut watch, Stage::Answer);
                 }
@@ -389,82 +413,40 @@ impl Connection {
             Some((Pending::Produced(..), _)) | None => Ok(Answer::default()),
         }
     }
+}
 
-    /// Sends an answer, in steps of the core. A client that does not take it in time is given up.
-    async fn send(&self, answer: Answer, patience: &mut Patience) -> Result<(), ConnectionError> {
-        let timeout = self.core.settings().frame_timeout;
-        let mut outgoing = Outgoing::new(answer);
-        let mut deadline = Instant::now() + timeout;
-        let mut left_before = outgoing.left();
-        let mut unpaused_bytes = 0;
-        while outgoing.left() > 0 {
-            match self.try_send(&outgoing) {
-                Ok(0) => return Err(ConnectionError::Send(io::ErrorKind::WriteZero.into())),
-                Ok(count) => {
-                    outgoing.sent(count);
-                    self.core.metrics().sent_bytes.add(count as u64);
-                    unpaused_bytes += count;
-                    if unpaused_bytes >= STEP_BYTES && outgoing.left() > 0 {
-                        unpaused_bytes = 0;
-                        tokio::task::yield_now().await;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    tokio::select! {
-                        biased;
-                        writable = self.stream.writable() => {
-                            writable.map_err(ConnectionError::Send)?;
-                        }
-                        () = patience.until(deadline) => {
-                            if left_before - outgoing.left() < LEAST_SENT_BYTES {
-                                return Err(ConnectionError::SlowReader(timeout));
-                            }
-                            left_before = outgoing.left();
-                            deadline = Instant::now() + timeout;
-                        }
-                    }
-                }
-                Err(error) => return Err(ConnectionError::Send(error)),
-            }
+/// Says why a connection is closed.
+fn report(core: &CoreHandle, peer: SocketAddr, error: &ConnectionError) {
+    let note = |kind: ErrorKind| {
+        core.metrics().error(kind);
+        tracing::debug!(core = %core.id(), %peer, kind = kind.label(), "{error}");
+    };
+    let kind = match error {
+        ConnectionError::Frame(FrameError::Tls) => ErrorKind::TlsHandshake,
+        ConnectionError::Frame(FrameError::Length { .. } | FrameError::ControlLength { .. }) => {
+            ErrorKind::FrameLength
         }
-        Ok(())
-    }
-
-    fn try_send(&self, outgoing: &Outgoing) -> io::Result<usize> {
-        let mut pieces = [IoSlice::new(&[]); PIECES];
-        let used = outgoing.gather(&mut pieces, STEP_BYTES);
-        self.stream.try_write_vectored(&pieces[..used])
-    }
-
-    /// Says why the connection is closed.
-    fn report(&self, error: &ConnectionError) {
-        let kind = match error {
-            ConnectionError::Frame(
-                FrameError::Length { .. } | FrameError::ControlLength { .. },
-            ) => ErrorKind::FrameLength,
-            ConnectionError::Frame(FrameError::CutOff { .. }) => ErrorKind::Disconnected,
-            ConnectionError::Frame(FrameError::Stalled { .. }) | ConnectionError::SlowReader(_) => {
-                ErrorKind::Timeout
-            }
-            ConnectionError::Header(HeaderError::Malformed(_))
-            | ConnectionError::Request { .. } => ErrorKind::Malformed,
-            ConnectionError::Header(_) => ErrorKind::UnsupportedApi,
-            ConnectionError::SilentRefusal(_) => ErrorKind::InvalidBatch,
-            // Clients come and go: counted, and a line only for who looks for it.
-            ConnectionError::Frame(FrameError::Idle { .. }) => {
-                return self.note(ErrorKind::Timeout, error);
-            }
-            ConnectionError::Frame(FrameError::Io(_)) | ConnectionError::Send(_) => {
-                return self.note(ErrorKind::Disconnected, error);
-            }
-        };
-        complain(&self.core, self.peer, kind, error);
-    }
-
-    fn note(&self, kind: ErrorKind, error: &ConnectionError) {
-        self.core.metrics().error(kind);
-        tracing::debug!(core = %self.core.id(), peer = %self.peer, kind = kind.label(), "{error}");
-    }
+        ConnectionError::Frame(FrameError::CutOff { .. }) => ErrorKind::Disconnected,
+        ConnectionError::Frame(FrameError::Stalled { .. })
+        | ConnectionError::Send(SendError::SlowReader(_)) => ErrorKind::Timeout,
+        ConnectionError::Header(HeaderError::Malformed(_)) | ConnectionError::Request { .. } => {
+            ErrorKind::Malformed
+        }
+        ConnectionError::Header(_) => ErrorKind::UnsupportedApi,
+        ConnectionError::SilentRefusal(_) => ErrorKind::InvalidBatch,
+        ConnectionError::Open(OpenError::Late(_)) => ErrorKind::Timeout,
+        ConnectionError::Open(error) if !error.is_the_clients_leave() => ErrorKind::TlsHandshake,
+        ConnectionError::Login(error) => match error.kind() {
+            ErrorKind::Disconnected => return note(ErrorKind::Disconnected),
+            kind => kind,
+        },
+        // Clients come and go: counted, and a line only for who looks for it.
+        ConnectionError::Frame(FrameError::Idle { .. }) => return note(ErrorKind::Timeout),
+        ConnectionError::Frame(FrameError::Io(_))
+        | ConnectionError::Send(SendError::Io(_))
+        | ConnectionError::Open(_) => return note(ErrorKind::Disconnected),
+    };
+    complain(core, peer, kind, error);
 }
 
 impl Pending {

@@ -15,8 +15,12 @@ use super::groups::{
 };
 use super::request::{RequestHeader, client_id};
 use super::{
-    api_versions, create_partitions, create_topics, delete_records, delete_topics,
-    describe_cluster, describe_configs, fetch, init_producer_id, list_offsets, metadata,
+    alter_configs, alter_partition_reassignments, alter_user_scram_credentials, api_versions,
+    create_partitions, create_topics, delete_records, delete_topics, describe_cluster,
+    describe_configs, describe_log_dirs, describe_producers, describe_topic_partitions,
+    describe_user_scram_credentials, elect_leaders, fetch, incremental_alter_configs,
+    init_producer_id, list_offsets, list_partition_reassignments, metadata,
+    offset_for_leader_epoch, sasl_authenticate, sasl_handshake,
 };
 use crate::node::core::CoreHandle;
 
@@ -71,6 +75,50 @@ pub async fn answer(
                 header,
                 &describe_configs::handle(core, version, request).await,
             )
+        }
+        ApiKey::OffsetForLeaderEpoch => {
+            let request = decode(header, frame, offset_for_leader_epoch::FIELDS)?;
+            of(
+                header,
+                &offset_for_leader_epoch::handle(core, request).await,
+            )
+        }
+        ApiKey::DescribeProducers => {
+            let request = decode(header, frame, describe_producers::FIELDS)?;
+            of(header, &describe_producers::handle(core, request).await)
+        }
+        ApiKey::AlterConfigs => {
+            let request = decode(header, frame, alter_configs::FIELDS)?;
+            of(header, &alter_configs::handle(core, request).await)
+        }
+        ApiKey::IncrementalAlterConfigs => {
+            let request = decode(header, frame, incremental_alter_configs::FIELDS)?;
+            of(
+                header,
+                &incremental_alter_configs::handle(core, request).await,
+            )
+        }
+        ApiKey::DescribeLogDirs => {
+            let request = decode(header, frame, describe_log_dirs::FIELDS)?;
+            of(header, &describe_log_dirs::handle(core, request).await)
+        }
+        ApiKey::DescribeTopicPartitions => {
+            let request = decode(header, frame, describe_topic_partitions::FIELDS)?;
+            let described = describe_topic_partitions::handle(core, request);
+            of(header, &described.await)
+        }
+        ApiKey::ElectLeaders => {
+            let request = decode(header, frame, elect_leaders::FIELDS)?;
+            of(header, &elect_leaders::handle(core, request).await)
+        }
+        ApiKey::AlterPartitionReassignments => {
+            let request = decode(header, frame, alter_partition_reassignments::FIELDS)?;
+            let altered = alter_partition_reassignments::handle(core, request);
+            of(header, &altered.await)
+        }
+        ApiKey::ListPartitionReassignments => {
+            let request = decode(header, frame, list_partition_reassignments::FIELDS)?;
+            of(header, &list_partition_reassignments::handle(&request))
         }
         ApiKey::CreatePartitions => {
             let request = decode(header, frame, create_partitions::FIELDS)?;
@@ -129,6 +177,24 @@ pub async fn answer(
                 header,
                 &describe_groups::handle(core, version, request).await,
             )
+        }
+        ApiKey::SaslHandshake => {
+            let request = decode(header, frame, sasl_handshake::FIELDS)?;
+            of(header, &sasl_handshake::out_of_turn(core, &request))
+        }
+        ApiKey::SaslAuthenticate => {
+            let request = decode(header, frame, sasl_authenticate::FIELDS)?;
+            of(header, &sasl_authenticate::out_of_turn(&request))
+        }
+        ApiKey::DescribeUserScramCredentials => {
+            let request = decode(header, frame, describe_user_scram_credentials::FIELDS)?;
+            let described = describe_user_scram_credentials::handle(core, request);
+            of(header, &described.await)
+        }
+        ApiKey::AlterUserScramCredentials => {
+            let request = decode(header, frame, alter_user_scram_credentials::FIELDS)?;
+            let altered = alter_user_scram_credentials::handle(core, peer, request);
+            of(header, &altered.await)
         }
         key => unreachable!("{key:?} is in the table of APIs and has no handler here"),
     }

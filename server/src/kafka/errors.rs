@@ -5,6 +5,7 @@ use kafka_protocol::error::ResponseError;
 use ringlog_engine::groups::GroupError;
 use ringlog_engine::partitions::ProduceError;
 use ringlog_engine::topics::TopicError;
+use ringlog_engine::users::UserError;
 use ringlog_storage::log::AppendError;
 use ringlog_types::batch::BatchError;
 
@@ -86,11 +87,23 @@ pub fn of_topic(error: &TopicError) -> ResponseError {
     }
 }
 
+/// A change to the users that was refused: KIP-554.
+#[must_use]
+pub fn of_user(error: &UserError) -> ResponseError {
+    match error {
+        UserError::NotFound { .. } => ResponseError::ResourceNotFound,
+        UserError::TooManyPending { .. } => ResponseError::ThrottlingQuotaExceeded,
+        UserError::TooMany { .. } => ResponseError::PolicyViolation,
+        _ => ResponseError::UnacceptableCredential,
+    }
+}
+
 /// A control command that was not carried out.
 #[must_use]
 pub fn of_control(error: &ControlError) -> ResponseError {
     match error {
         ControlError::Topic(error) => of_topic(error),
+        ControlError::User(error) => of_user(error),
         ControlError::Refused { .. } => ResponseError::ThrottlingQuotaExceeded,
         ControlError::Stopping => ResponseError::BrokerNotAvailable,
         _ => ResponseError::KafkaStorageError,

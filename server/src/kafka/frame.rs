@@ -5,26 +5,28 @@
 //! into memory of the pool, from where it can go to the disk as it is.
 
 use std::io;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
-use bytes::BufMut as _;
 use kafka_protocol::messages::ApiKey;
 use ringlog_storage::buffer::BufMut;
 use ringlog_storage::log::FRAME_HEADROOM_BYTES;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::limits::{
     CONTROL_REQUEST_BYTES, LARGE_FRAME_BYTES, READ_AFTER_LARGE_BYTES, READ_BUFFER_BYTES, STEP_BYTES,
 };
 use super::patience::Patience;
+use super::stream::Stream;
 use crate::node::core::CoreHandle;
 use crate::node::stages::Watch;
 
 const LENGTH_BYTES: usize = 4;
 
+/// How a TLS record with a handshake begins: its type, and the major version that it has for ever.
+const TLS_HANDSHAKE: u32 = 0x1603;
+
 /// The shortest request: API key, version and correlation id.
-const SHORTEST_BYTES: usize = 8;
+pub const SHORTEST_BYTES: usize = 8;
 
 /// A request frame, without its length.
 #[derive(Debug)]
@@ -56,6 +58,12 @@ pub enum FrameError {
         /// The most there may be.
         most: usize,
     },
+    /// What a TLS client says first.
+    #[error(
+        "a TLS handshake came to a listener without TLS; the node's listener for it is another \
+         (--kafka-tls-addr)"
+    )]
+    Tls,
     /// A request without records that is as long as if it had them.
     #[error("a request of {length} bytes with API key {key} was announced; {most} are possible")]
     ControlLength {
@@ -112,6 +120,8 @@ pub struct Frames {
     /// Where in the buffer the next frame begins.
     at: usize,
     after_large: bool,
+    /// How long a frame may be.
+    lengths: RangeInclusive<usize>,
     patience: Patience,
     /// Bytes taken since others could run.
     unpaused_bytes: usize,
@@ -128,10 +138,16 @@ impl Frames {
             buffer: Vec::new(),
             at: 0,
             after_large: false,
+            lengths: SHORTEST_BYTES..=settings.max_request_bytes,
             patience: Patience::new(settings.connection_idle.min(settings.frame_timeout)),
             unpaused_bytes: 0,
             watch: None,
         }
+    }
+
+    /// Takes frames of these lengths from now on.
+    pub fn limit(&mut self, lengths: RangeInclusive<usize>) {
+        self.lengths = lengths;
     }
 
     /// The watch of the frame that came last, once.
@@ -154,7 +170,7 @@ impl Frames {
     /// See [`FrameError`].
     pub async fn next(
         &mut self,
-        stream: &TcpStream,
+        stream: &Stream,
         core: &CoreHandle,
         is_idle: impl Fn() -> bool,
         mut stop: std::pin::Pin<&mut impl Future<Output = ()>>,
@@ -167,7 +183,7 @@ impl Frames {
             if ready > 0 && self.watch.is_none() {
                 self.watch = Some(core.stages().draw());
             }
-            let length = match self.announced(core)? {
+            let length = match self.announced()? {
                 Some(length) if ready >= LENGTH_BYTES + length => {
                     let start = self.at + LENGTH_BYTES;
                     self.at = start + length;
@@ -212,12 +228,12 @@ impl Frames {
 
     /// The checked length of the frame that begins in the buffer, as soon as it and the API key
     /// behind it are there.
-    fn announced(&self, core: &CoreHandle) -> Result<Option<usize>, FrameError> {
-        announced(&self.buffer[self.at..], core.settings().max_request_bytes)
+    fn announced(&self) -> Result<Option<usize>, FrameError> {
+        announced(&self.buffer[self.at..], &self.lengths)
     }
 
     /// Reads what is there into the buffer; `None` when nothing is.
-    fn try_more(&mut self, stream: &TcpStream) -> io::Result<Option<More>> {
+    fn try_more(&mut self, stream: &Stream) -> io::Result<Option<More>> {
         if self.at == self.buffer.len() {
             self.buffer.clear();
             self.at = 0;
@@ -234,7 +250,7 @@ impl Frames {
             READ_BUFFER_BYTES
         };
         let room = (self.buffer.capacity() - self.buffer.len()).min(most);
-        match stream.try_read_buf(&mut (&mut self.buffer).limit(room)) {
+        match stream.try_read_buf(&mut self.buffer, room) {
             Ok(0) => Ok(Some(More::End)),
             Ok(count) => Ok(Some(More::Bytes(count))),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -245,7 +261,7 @@ impl Frames {
     /// More bytes, between two frames: as long as the connection may be idle.
     async fn more_between(
         &mut self,
-        stream: &TcpStream,
+        stream: &Stream,
         timeout: std::time::Duration,
         is_idle: impl Fn() -> bool,
         mut stop: std::pin::Pin<&mut impl Future<Output = ()>>,
@@ -273,7 +289,7 @@ impl Frames {
     /// More bytes of a frame that has begun. `Err(None)`: none came in time.
     async fn more_within(
         &mut self,
-        stream: &TcpStream,
+        stream: &Stream,
         deadline: Instant,
     ) -> Result<More, Option<FrameError>> {
         loop {
@@ -286,7 +302,7 @@ impl Frames {
 
     async fn readable_within(
         &mut self,
-        stream: &TcpStream,
+        stream: &Stream,
         deadline: Instant,
     ) -> Result<(), Option<FrameError>> {
         tokio::select! {
@@ -299,7 +315,7 @@ impl Frames {
     /// A large frame, of which some bytes are in the buffer.
     async fn large(
         &mut self,
-        stream: &TcpStream,
+        stream: &Stream,
         core: &CoreHandle,
         length: usize,
         started: Instant,
@@ -357,19 +373,22 @@ impl Frames {
 }
 
 /// The checked length of a frame whose first bytes these are; `None` while too few are there.
-fn announced(bytes: &[u8], most: usize) -> Result<Option<usize>, FrameError> {
+fn announced(bytes: &[u8], lengths: &RangeInclusive<usize>) -> Result<Option<usize>, FrameError> {
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
         return Ok(None);
     };
     let length = i32::from_be_bytes(*length);
     let bytes = usize::try_from(length)
         .ok()
-        .filter(|bytes| (SHORTEST_BYTES..=most).contains(bytes));
+        .filter(|bytes| lengths.contains(bytes));
     let Some(bytes) = bytes else {
+        if length.cast_unsigned() >> 16 == TLS_HANDSHAKE {
+            return Err(FrameError::Tls);
+        }
         return Err(FrameError::Length {
             length,
-            least: SHORTEST_BYTES,
-            most,
+            least: *lengths.start(),
+            most: *lengths.end(),
         });
     };
     if bytes <= CONTROL_REQUEST_BYTES {
@@ -396,6 +415,7 @@ mod tests {
     use super::*;
 
     const MOST: usize = 100 << 20;
+    const LENGTHS: RangeInclusive<usize> = SHORTEST_BYTES..=MOST;
 
     fn frame(length: i32, key: i16) -> Vec<u8> {
         [length.to_be_bytes().as_slice(), &key.to_be_bytes()].concat()
@@ -404,29 +424,39 @@ mod tests {
     #[test]
     fn lengths_that_no_request_has_are_refused_before_anything_else_is_read() {
         for length in [0, 7, -1, i32::MIN, i32::MAX, MOST as i32 + 1] {
-            let refused = announced(&length.to_be_bytes(), MOST).unwrap_err();
+            let refused = announced(&length.to_be_bytes(), &LENGTHS).unwrap_err();
             assert!(matches!(refused, FrameError::Length { length: l, .. } if l == length));
         }
-        assert_eq!(announced(&frame(8, 18), MOST).unwrap(), Some(8));
-        assert_eq!(announced(&frame(MOST as i32, 0), MOST).unwrap(), Some(MOST));
+        assert_eq!(announced(&frame(8, 18), &LENGTHS).unwrap(), Some(8));
+        assert_eq!(
+            announced(&frame(MOST as i32, 0), &LENGTHS).unwrap(),
+            Some(MOST)
+        );
+    }
+
+    #[test]
+    fn a_tls_client_at_a_plain_listener_is_told_apart_from_nonsense() {
+        let hello = i32::from_be_bytes([0x16, 3, 1, 2]);
+        let refused = announced(&hello.to_be_bytes(), &LENGTHS).unwrap_err();
+        assert!(matches!(refused, FrameError::Tls), "{refused}");
     }
 
     #[test]
     fn only_produce_may_be_large() {
         let length = CONTROL_REQUEST_BYTES as i32 + 1;
         assert_eq!(
-            announced(&frame(length, 0)[..5], MOST).unwrap(),
+            announced(&frame(length, 0)[..5], &LENGTHS).unwrap(),
             None,
             "which API it is"
         );
         assert_eq!(
-            announced(&frame(length, 0), MOST).unwrap(),
+            announced(&frame(length, 0), &LENGTHS).unwrap(),
             Some(length as usize)
         );
-        let refused = announced(&frame(length, 3), MOST).unwrap_err();
+        let refused = announced(&frame(length, 3), &LENGTHS).unwrap_err();
         assert!(refused.to_string().contains("API key 3"), "{refused}");
         assert_eq!(
-            announced(&frame(length - 1, 3), MOST).unwrap(),
+            announced(&frame(length - 1, 3), &LENGTHS).unwrap(),
             Some(length as usize - 1)
         );
     }
@@ -434,7 +464,7 @@ mod tests {
     proptest! {
         #[test]
         fn an_announced_length_is_within_the_limits(bytes: Vec<u8>, most in 8usize..1 << 30) {
-            if let Ok(Some(length)) = announced(&bytes, most) {
+            if let Ok(Some(length)) = announced(&bytes, &(SHORTEST_BYTES..=most)) {
                 prop_assert!((SHORTEST_BYTES..=most).contains(&length));
             }
         }

@@ -1,7 +1,17 @@
 //! Named limits of this face. Each bounds what one client can make a core hold or do at a time.
 
+/// Longest request before a login: a SASL token and little else.
+pub const LOGIN_REQUEST_BYTES: usize = 8 << 10;
+
+/// Requests that a login may take; it takes four.
+pub const LOGIN_REQUESTS: usize = 16;
+
 /// Topics, and partitions, that one request may name. Ten times what a core is meant to have.
 pub const NAMED_PER_REQUEST: usize = 100_000;
+
+/// Partitions that one DescribeTopicPartitions answer has at most, as Kafka's default for
+/// `max.request.partition.size.limit`.
+pub const DESCRIBED_PARTITIONS: usize = 2_000;
 
 /// Largest frame of a request that is not Produce: only records are large.
 pub const CONTROL_REQUEST_BYTES: usize = 4 << 20;

@@ -153,8 +153,11 @@ async fn find(
             Ok(partition)
         })
         .map_err(|not_here: NotHere| not_here.code)?;
-    let ((start, end), epoch) =
-        core.with(|state| (state.log.bounds(partition), state.leader_epoch()));
+    let ((start, end), epoch, epoch_at_start) = core.with(|state| {
+        let (start, end) = state.log.bounds(partition);
+        let epoch_at_start = state.partitions.epoch_at(partition, start);
+        ((start, end), state.leader_epoch(), epoch_at_start)
+    });
     match wanted {
         Wanted::Latest => Ok(Found {
             offset: end.as_i64(),
@@ -163,6 +166,7 @@ async fn find(
         }),
         Wanted::Earliest => Ok(Found {
             offset: start.as_i64(),
+            leader_epoch: epoch_at_start.unwrap_or(NOTHING.leader_epoch),
             ..NOTHING
         }),
         Wanted::LatestRemote => Ok(NOTHING),

@@ -50,6 +50,24 @@ pub fn find<'a>(topics: &'a Topics, topic: &TopicRef) -> Result<&'a Topic, NotHe
     })
 }
 
+/// That a topic of this name has a partition with this index, whoever leads it.
+///
+/// # Errors
+/// When there is none.
+pub fn has_partition(topics: &Topics, name: &str, index: i32) -> Result<(), NotHere> {
+    let topic = find(topics, &TopicRef::Name(name.into()))?;
+    let place = usize::try_from(index).unwrap_or(usize::MAX);
+    if place < topic.partitions.len() {
+        return Ok(());
+    }
+    Err(no_such_index(topic))
+}
+
+fn no_such_index(topic: &Topic) -> NotHere {
+    let cause = format!("the topic has {} partitions", topic.partitions.len());
+    NotHere::new(ResponseError::UnknownTopicOrPartition, cause)
+}
+
 /// The partition of a topic with this index, if it lies in log `here`.
 ///
 /// # Errors
@@ -64,8 +82,7 @@ pub fn locate_in(
         .ok()
         .and_then(|index| topic.partitions.get(index));
     let Some(log) = log else {
-        let cause = format!("the topic has {} partitions", topic.partitions.len());
-        return Err(NotHere::new(ResponseError::UnknownTopicOrPartition, cause));
+        return Err(no_such_index(topic));
     };
     if *log != here {
         let leader = leader_of(topology, *log);

@@ -1,4 +1,5 @@
-//! Takes connections of one core and gives each to the face that speaks its protocol.
+//! Takes connections of one core, over whichever listener, and gives each to the face that speaks
+//! its protocol.
 //!
 //! Invariants: a core never keeps more connections than its limit (more are closed at once, and
 //! counted); a connection whose task panics is closed and counted, and the core goes on.
@@ -12,6 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::core::CoreHandle;
 use super::metrics::ErrorKind;
+use super::topology::Listener;
 
 /// Speaks a protocol on one connection until it ends.
 pub type ConnectionHandler =
@@ -23,10 +25,34 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Log lines about refused connections, at most one in this time.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 
+/// The sockets on which a core listens.
+#[derive(Debug)]
+pub struct Listening {
+    /// Bytes as they are.
+    pub plain: TcpListener,
+    /// TLS.
+    pub tls: Option<TcpListener>,
+}
+
+impl Listening {
+    /// The next connection, and how it came.
+    ///
+    /// Cancellation: no connection is lost.
+    async fn next(&self) -> (Listener, std::io::Result<(TcpStream, SocketAddr)>) {
+        let Some(tls) = &self.tls else {
+            return (Listener::Plain, self.plain.accept().await);
+        };
+        tokio::select! {
+            accepted = self.plain.accept() => (Listener::Plain, accepted),
+            accepted = tls.accept() => (Listener::Tls, accepted),
+        }
+    }
+}
+
 /// Takes connections until the node stops; the tasks of those that are open are in
 /// `connections` then.
 pub async fn accept(
-    listener: TcpListener,
+    listening: Listening,
     core: &CoreHandle,
     handler: ConnectionHandler,
     connections: &mut JoinSet<()>,
@@ -36,9 +62,10 @@ pub async fn accept(
         tokio::select! {
             () = core.drained() => return,
             Some(ended) = connections.join_next() => note_end(core, ended),
-            accepted = listener.accept() => match accepted {
+            (listener, accepted) = listening.next() => match accepted {
                 Ok((stream, peer)) => {
-                    take(core, stream, peer, handler, connections, &mut complaints);
+                    let core = core.over(listener);
+                    take(&core, stream, peer, handler, connections, &mut complaints);
                 }
                 Err(error) => {
                     complaints.complain(|| {

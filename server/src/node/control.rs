@@ -13,13 +13,13 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use ringlog_engine::machine::METADATA;
-use ringlog_engine::topics::{MetadataRecord, TopicCommand};
+use ringlog_engine::topics::MetadataRecord;
 use ringlog_storage::log::{AppendError, EntryKind, EntryMeta};
 use ringlog_types::{CoreId, Offset, PartitionId};
 
 use super::core::{Core, CoreHandle};
 use super::decisions::{Asker, Decisions};
-use super::message::{ControlError, Message, StorageFailed};
+use super::message::{ControlCommand, ControlError, Message, StorageFailed};
 use super::outbox::Outbox;
 use ringlog_machines::apply_metadata;
 
@@ -48,11 +48,10 @@ impl ControlPlane {
 
     /// Core 0: decides a command and appends its record. Waits while the log has no room, so
     /// that commands are logged in the order in which they were decided.
-    pub async fn decide(&self, asker: Asker, command: &TopicCommand) {
-        let entropy = uuid::Uuid::new_v4().as_u128();
-        match self.core.with(|core| core.topics.prepare(command, entropy)) {
+    pub async fn decide(&self, asker: Asker, command: &ControlCommand) {
+        match self.core.with(|core| prepare(core, command)) {
             Ok(record) => self.log(asker, &record).await,
-            Err(error) => self.answer(asker, Err(error.into())),
+            Err(error) => self.answer(asker, Err(error)),
         }
     }
 
@@ -64,7 +63,7 @@ impl ControlPlane {
                 Ok(()) => return self.decisions.borrow_mut().appended(asker),
                 Err(AppendError::Busy) => self.core.log_moved().await,
                 Err(error) => {
-                    self.core.with(|core| core.topics.abandon(record));
+                    self.core.with(|core| abandon(core, record));
                     return self.answer(asker, Err(refusal(&error)));
                 }
             }
@@ -123,7 +122,7 @@ impl ControlPlane {
                     "metadata record {version} came where {expected} was due"
                 ));
             }
-            let orphaned = apply_metadata(&mut core.topics, core.log_id, &record);
+            let orphaned = apply_metadata(&mut core.topics, &mut core.users, core.log_id, &record);
             core.add_orphaned(orphaned.iter().copied());
             core.log.set_metadata_version(version);
             Ok(orphaned)
@@ -164,6 +163,23 @@ impl ControlPlane {
                 }
             }
         }
+    }
+}
+
+fn prepare(core: &mut Core, command: &ControlCommand) -> Result<MetadataRecord, ControlError> {
+    Ok(match command {
+        ControlCommand::Topic(command) => {
+            let entropy = uuid::Uuid::new_v4().as_u128();
+            core.topics.prepare(command, entropy)?
+        }
+        ControlCommand::User(command) => MetadataRecord::User(core.users.prepare(command)?),
+    })
+}
+
+fn abandon(core: &mut Core, record: &MetadataRecord) {
+    match record {
+        MetadataRecord::User(record) => core.users.abandon(record),
+        record => core.topics.abandon(record),
     }
 }
 

@@ -13,7 +13,8 @@ use std::time::Instant;
 use ringlog_engine::groups::Groups;
 use ringlog_engine::machine::PRODUCER_IDS;
 use ringlog_engine::partitions::{Partitions, ProducerIds};
-use ringlog_engine::topics::{MetadataRecord, TopicCommand, Topics};
+use ringlog_engine::topics::{MetadataRecord, Topics};
+use ringlog_engine::users::Users;
 use ringlog_storage::buffer::BufMut;
 use ringlog_storage::io::uring::UringIo;
 use ringlog_storage::log::{AppendError, EntryKind, EntryMeta, Log, Part};
@@ -22,13 +23,14 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::group_waits::GroupWaits;
 use super::mailbox::Mailbox;
-use super::message::{ControlError, Message, StorageFailed};
+use super::message::{ControlCommand, ControlError, Message, StorageFailed};
 use super::metrics::CoreMetrics;
 use super::stages::Stages;
 use super::step_watch::StepWatch;
-use super::topology::Topology;
+use super::topology::{Listener, Topologies, Topology};
 use super::waiters::{Signal, Waiters};
 use crate::config::Settings;
+use crate::security::Security;
 use ringlog_machines::{CoreMachine, Effects};
 
 pub mod groups;
@@ -56,6 +58,8 @@ pub struct Core {
     pub log: Log<UringIo>,
     /// Topics and their configs: this core's copy.
     pub topics: Topics,
+    /// Users and what verifies them: this core's copy.
+    pub users: Users,
     /// The partitions whose log this is, and their producers.
     pub partitions: Partitions,
     /// Producer ids this core hands out.
@@ -88,6 +92,7 @@ impl Core {
         log_id: LogId,
         log: Log<UringIo>,
         topics: Topics,
+        users: Users,
         partitions: Partitions,
         producer_ids: ProducerIds,
         groups: Groups,
@@ -98,6 +103,7 @@ impl Core {
             log_id,
             log,
             topics,
+            users,
             partitions,
             producer_ids,
             groups,
@@ -118,6 +124,7 @@ impl Core {
             log_id,
             log,
             topics,
+            users,
             partitions,
             producer_ids,
             groups,
@@ -126,6 +133,7 @@ impl Core {
         } = self;
         log.poll(&mut CoreMachine {
             topics,
+            users,
             owns_metadata: id.0 == 0,
             log_id: *log_id,
             partitions,
@@ -187,6 +195,7 @@ impl Core {
             log_id,
             log,
             mut topics,
+            mut users,
             mut partitions,
             mut groups,
             ..
@@ -194,6 +203,7 @@ impl Core {
         let (mut producer_ids, mut effects) = (self.producer_ids, self.effects);
         log.close(&mut CoreMachine {
             topics: &mut topics,
+            users: &mut users,
             owns_metadata: id.0 == 0,
             log_id,
             partitions: &mut partitions,
@@ -272,9 +282,10 @@ impl Core {
     }
 }
 
-/// A way to a core for the tasks of its thread. Cheap to clone.
+/// A way to a core for the tasks of its thread; one that belongs to a connection also knows over
+/// which listener that came. Cheap to clone.
 #[derive(Clone)]
-pub struct CoreHandle(Rc<Shared>);
+pub struct CoreHandle(Rc<Shared>, Listener);
 
 struct Shared {
     id: CoreId,
@@ -288,8 +299,9 @@ struct Shared {
     reads_done: Cell<u64>,
     failure: RefCell<Option<StorageFailed>>,
     appended: Cell<Sequence>,
-    topology: Arc<Topology>,
+    topologies: Arc<Topologies>,
     settings: Arc<Settings>,
+    security: Arc<Security>,
     metrics: Arc<CoreMetrics>,
     steps: StepWatch,
     stages: Stages,
@@ -315,15 +327,16 @@ impl CoreHandle {
     #[must_use]
     pub fn new(
         core: Core,
-        topology: Arc<Topology>,
+        topologies: Arc<Topologies>,
         settings: Arc<Settings>,
+        security: Arc<Security>,
         metrics: Arc<CoreMetrics>,
         mailboxes: Arc<[Arc<Mailbox<Message>>]>,
     ) -> CoreHandle {
         let failure = core.log.failure().map(|cause| StorageFailed {
             cause: cause.to_owned(),
         });
-        CoreHandle(Rc::new(Shared {
+        let shared = Shared {
             id: core.id,
             written: Cell::new(core.log.written()),
             durable: Cell::new(core.log.durable()),
@@ -333,8 +346,9 @@ impl CoreHandle {
             state: RefCell::new(core),
             waiters: RefCell::new(Waiters::default()),
             work: Signal::default(),
-            topology,
+            topologies,
             settings,
+            security,
             metrics,
             steps: StepWatch::default(),
             stages: Stages::default(),
@@ -348,7 +362,8 @@ impl CoreHandle {
             control_turns: Semaphore::new(CONTROL_COMMANDS),
             group_waits: RefCell::default(),
             groups_changed: Signal::default(),
-        }))
+        };
+        CoreHandle(Rc::new(shared), Listener::default())
     }
 
     /// Runs synchronous code on the core's state. What it appends to the log is written at the
@@ -390,7 +405,10 @@ impl CoreHandle {
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub async fn control(&self, command: TopicCommand) -> Result<MetadataRecord, ControlError> {
+    pub async fn control(
+        &self,
+        command: impl Into<ControlCommand>,
+    ) -> Result<MetadataRecord, ControlError> {
         let shared = &*self.0;
         if self.is_draining() {
             return Err(ControlError::Stopping);
@@ -404,7 +422,7 @@ impl CoreHandle {
             .post(Message::Control {
                 asker: shared.id,
                 request,
-                command,
+                command: command.into(),
             })
             .await;
         answer.await.unwrap_or(Err(ControlError::Stopping))
@@ -431,10 +449,34 @@ impl CoreHandle {
         }
     }
 
-    /// Brokers, and who owns which log.
+    /// The same way, for a connection that came over such a listener.
+    #[must_use]
+    pub fn over(&self, listener: Listener) -> CoreHandle {
+        CoreHandle(Rc::clone(&self.0), listener)
+    }
+
+    /// Over which listener the connection came.
+    #[must_use]
+    pub fn listener(&self) -> Listener {
+        self.1
+    }
+
+    /// Brokers, as the connection's listener names them, and who owns which log.
     #[must_use]
     pub fn topology(&self) -> &Topology {
-        &self.0.topology
+        self.0.topologies.over(self.1)
+    }
+
+    /// Keys, certificates, and the threads that work with them.
+    #[must_use]
+    pub fn security(&self) -> &Security {
+        &self.0.security
+    }
+
+    /// The node as every listener shows it, for who keeps it longer or takes it to another thread.
+    #[must_use]
+    pub fn topologies(&self) -> Arc<Topologies> {
+        Arc::clone(&self.0.topologies)
     }
 
     /// The node's settings.
@@ -547,9 +589,10 @@ impl CoreHandle {
 
     /// Takes the core out, when this is the last handle.
     pub(in crate::node) fn into_core(self) -> Result<Core, CoreHandle> {
-        Rc::try_unwrap(self.0)
+        let CoreHandle(shared, listener) = self;
+        Rc::try_unwrap(shared)
             .map(|shared| shared.state.into_inner())
-            .map_err(CoreHandle)
+            .map_err(|shared| CoreHandle(shared, listener))
     }
 }
 

@@ -31,6 +31,13 @@ pub async fn run(
             Message::ControlDone { request, result } => core.answer(request, result),
             Message::Metadata { version, record } => control.apply(version, &record)?,
             Message::MetadataApplied { core, version } => control.acknowledged(core, version),
+            Message::Credentials { user, reply } => {
+                let found = core.with(|core| {
+                    let of_user = core.users.credentials(&user);
+                    of_user.map(|(of, one)| (of, one.clone())).collect()
+                });
+                let _ = reply.send(found);
+            }
             Message::Snapshot { reply } => {
                 // The asker may have run out of patience.
                 let _ = reply.send(Box::new(snapshot(&core)));
@@ -52,6 +59,7 @@ fn snapshot(handle: &CoreHandle) -> Snapshot {
         memory_limit_bytes: core.log.pool().limit_bytes(),
         metadata_version: core.topics.version(),
         topics: core.topics.iter().count(),
+        producers: core.partitions.producer_counts(),
         groups: core.groups.counts(),
         partitions: core.log.partitions().count(),
         stages: handle.stages().times(),

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use ringlog_engine::groups::GroupCounts;
+use ringlog_engine::partitions::ProducerCounts;
 use ringlog_engine::topics::{MetadataRecord, TopicCommand, TopicError};
+use ringlog_engine::users::{Credential, Mechanism, UserCommand, UserError};
 use ringlog_storage::log::Stats;
 use ringlog_types::CoreId;
 use tokio::sync::oneshot;
@@ -21,6 +23,27 @@ pub struct StorageFailed {
     pub cause: String,
 }
 
+/// What core 0 is asked to decide.
+#[derive(Clone, Debug)]
+pub enum ControlCommand {
+    /// About topics.
+    Topic(TopicCommand),
+    /// About users.
+    User(UserCommand),
+}
+
+impl From<TopicCommand> for ControlCommand {
+    fn from(command: TopicCommand) -> ControlCommand {
+        ControlCommand::Topic(command)
+    }
+}
+
+impl From<UserCommand> for ControlCommand {
+    fn from(command: UserCommand) -> ControlCommand {
+        ControlCommand::User(command)
+    }
+}
+
 /// Why a control command was not carried out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,6 +51,9 @@ pub enum ControlError {
     /// The topics machine refuses it.
     #[error(transparent)]
     Topic(#[from] TopicError),
+    /// The users machine refuses it.
+    #[error(transparent)]
+    User(#[from] UserError),
     /// The metadata log is closed. Whether the command is durable shows after a restart.
     #[error(transparent)]
     Storage(#[from] StorageFailed),
@@ -67,6 +93,8 @@ pub struct Snapshot {
     pub topics: usize,
     /// Partitions with entries in this core's log.
     pub partitions: usize,
+    /// Idempotent producers of this core's partitions.
+    pub producers: ProducerCounts,
     /// Consumer groups of this core.
     pub groups: GroupCounts,
     /// Where the time of Produce requests went.
@@ -83,7 +111,7 @@ pub enum Message {
         /// The asker's number for it.
         request: u64,
         /// What to decide.
-        command: TopicCommand,
+        command: ControlCommand,
     },
     /// From core 0 to the asker: every core has applied it, or it was refused.
     ControlDone {
@@ -105,6 +133,13 @@ pub enum Message {
         core: CoreId,
         /// Up to where.
         version: u64,
+    },
+    /// From the HTTP face: what verifies a user.
+    Credentials {
+        /// Who.
+        user: String,
+        /// Where to say it; nothing where there is no such user.
+        reply: oneshot::Sender<Vec<(Mechanism, Credential)>>,
     },
     /// From the supervisor: say how you are.
     Snapshot {

@@ -94,13 +94,17 @@ pub enum ErrorKind {
     TooManyConnections,
     /// The peer closed or reset a connection in the middle of a frame.
     Disconnected,
+    /// A client that could not say who it is, or did not.
+    Authentication,
+    /// A TLS handshake that failed, or one that came where there is no TLS.
+    TlsHandshake,
     /// A task of the node panicked: a defect.
     Panic,
 }
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [ErrorKind; 13] = [
+    pub const ALL: [ErrorKind; 15] = [
         ErrorKind::FrameLength,
         ErrorKind::Malformed,
         ErrorKind::UnsupportedApi,
@@ -113,6 +117,8 @@ impl ErrorKind {
         ErrorKind::Timeout,
         ErrorKind::TooManyConnections,
         ErrorKind::Disconnected,
+        ErrorKind::Authentication,
+        ErrorKind::TlsHandshake,
         ErrorKind::Panic,
     ];
 
@@ -132,6 +138,8 @@ impl ErrorKind {
             ErrorKind::Timeout => "timeout",
             ErrorKind::TooManyConnections => "too_many_connections",
             ErrorKind::Disconnected => "disconnected",
+            ErrorKind::Authentication => "authentication",
+            ErrorKind::TlsHandshake => "tls_handshake",
             ErrorKind::Panic => "panic",
         }
     }
@@ -160,6 +168,10 @@ pub struct CoreMetrics {
     pub connections: Gauge,
     /// Connections ever accepted.
     pub connections_accepted: Counter,
+    /// TLS handshakes that were completed.
+    pub tls_handshakes: Counter,
+    /// Logins that were completed.
+    pub logins: Counter,
     /// Requests whose answer is not sent yet.
     pub requests_in_progress: Gauge,
     /// Fetch sessions (KIP-227) of connections.
@@ -174,6 +186,8 @@ pub struct CoreMetrics {
     pub driver_turns: Counter,
     /// Times a wait for frame memory was necessary.
     pub memory_waits: Counter,
+    /// Errands begun: commands that arrived at another thread.
+    pub errands: Counter,
     requests: [Counter; API_KEYS],
     errors: [Counter; ErrorKind::ALL.len()],
     acknowledged_batches: [Counter; Durability::ALL.len()],
@@ -192,6 +206,8 @@ impl Default for CoreMetrics {
             sent_bytes: Counter::default(),
             connections: Gauge::default(),
             connections_accepted: Counter::default(),
+            tls_handshakes: Counter::default(),
+            logins: Counter::default(),
             requests_in_progress: Gauge::default(),
             fetch_sessions: Gauge::default(),
             fetch_session_partitions: Gauge::default(),
@@ -201,6 +217,7 @@ impl Default for CoreMetrics {
             longest_of_kind_ns: Default::default(),
             driver_turns: Counter::default(),
             memory_waits: Counter::default(),
+            errands: Counter::default(),
             requests: std::array::from_fn(|_| Counter::default()),
             errors: std::array::from_fn(|_| Counter::default()),
             acknowledged_batches: Default::default(),

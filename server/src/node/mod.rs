@@ -10,7 +10,9 @@
 //! | `driver`, `polling` | what moves the log, how long it polls |
 //! | `waiters`, `reach` | who waits for the log, and how far it has come |
 //! | `mailbox`, `message`, `inbox`, `outbox` | between cores |
-//! | `control`, `decisions`, `retention` | topics and their configs; old records |
+//! | `errand`, `errand_desk` | work that a core does for others |
+//! | `control`, `decisions`, `retention` | topics, their configs, users; old records |
+//! | `first_users` | users that the node is started with |
 //! | `cleaner`, `compaction`, `helper` | rewriting old segments; the thread that works beside a core |
 //! | `group_waits`, `group_upkeep` | who waits for a consumer group; what groups need by themselves |
 //! | `accept`, `metrics` | connections; what a core counts |
@@ -29,6 +31,9 @@ pub mod decisions;
 pub mod directory;
 pub mod directory_error;
 pub mod driver;
+pub mod errand;
+pub mod errand_desk;
+pub mod first_users;
 pub mod group_upkeep;
 pub mod group_waits;
 pub mod helper;

@@ -29,7 +29,10 @@ pub async fn run(core: CoreHandle) {
     loop {
         tokio::time::sleep(every).await;
         check(&core).await;
-        core.with(|core| expire_producers(core, expiry));
+        // Each step forgets some of those that have been silent.
+        while core.with(|core| expire_producers(core, expiry)) > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -132,8 +135,8 @@ fn limits(config: &TopicConfig, now_ms: i64) -> Option<(Option<u64>, Option<i64>
     (keep_bytes.is_some() || expire_before_ms.is_some()).then_some((keep_bytes, expire_before_ms))
 }
 
-fn expire_producers(core: &mut Core, expiry: Duration) {
+fn expire_producers(core: &mut Core, expiry: Duration) -> usize {
     let silent_ms = i64::try_from(expiry.as_millis()).unwrap_or(i64::MAX);
     let before_ms = core.now_ms().saturating_sub(silent_ms);
-    core.partitions.expire_producers(before_ms);
+    core.partitions.expire_producers(before_ms)
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use ringlog_types::CoreId;
 use tokio::sync::oneshot;
 
+use super::core::CoreHandle;
+use super::errand::Door;
 use super::mailbox::Mailbox;
 use super::message::{Message, Snapshot};
 use super::metrics::CoreMetrics;
@@ -64,6 +66,8 @@ pub struct CoreStatus {
     pub metrics: Arc<CoreMetrics>,
     /// Its mailbox.
     pub mailbox: Arc<Mailbox<Message>>,
+    /// The way to it for commands that arrived elsewhere.
+    pub door: Door<CoreHandle>,
     phase: AtomicU8,
     failure: OnceLock<String>,
 }
@@ -71,11 +75,12 @@ pub struct CoreStatus {
 impl CoreStatus {
     /// A core that begins to recover.
     #[must_use]
-    pub fn new(id: CoreId, mailbox: Arc<Mailbox<Message>>) -> CoreStatus {
+    pub fn new(id: CoreId, mailbox: Arc<Mailbox<Message>>, door: Door<CoreHandle>) -> CoreStatus {
         CoreStatus {
             id,
             metrics: Arc::default(),
             mailbox,
+            door,
             phase: AtomicU8::new(Phase::Recovering as u8),
             failure: OnceLock::new(),
         }
@@ -148,7 +153,10 @@ mod tests {
     #[test]
     fn a_node_is_ready_when_every_core_serves_and_no_log_has_failed() {
         let cores: Arc<[CoreStatus]> = (0..2)
-            .map(|id| CoreStatus::new(CoreId(id), Arc::new(Mailbox::new(1).unwrap())))
+            .map(|id| {
+                let mailbox = Arc::new(Mailbox::new(1).unwrap());
+                CoreStatus::new(CoreId(id), mailbox, Door::new(1).unwrap())
+            })
             .collect();
         let node = NodeStatus { cores };
         assert_eq!(

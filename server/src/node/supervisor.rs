@@ -23,13 +23,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::accept::ConnectionHandler;
 use super::directory::DataDirectory;
+use super::errand::Door;
+use super::errand_desk::ERRANDS_PER_CORE;
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::status::{CoreStatus, NodeStatus};
-use super::thread::{self, Plan, Report, Start};
-use super::topology::{Broker, Topology};
+use super::thread::{self, Metadata, Plan, Report, Start};
+use super::topology::{Broker, Topologies, Topology};
 use crate::config::Settings;
 use crate::runtime::{self, BindError, BoundSocket};
+use crate::security::Security;
 
 /// Messages a core's mailbox holds.
 const MAILBOX_CAPACITY: usize = 1024;
@@ -43,13 +46,15 @@ pub enum NodeError {
     /// There are not enough ports above the first.
     #[error(
         "core {core} would listen on port {base} + {core}, which is beyond 65535; choose a lower \
-         port with --kafka-addr"
+         port with {option}"
     )]
     Ports {
         /// Which core.
         core: u16,
         /// Port of core 0.
         base: u16,
+        /// What sets it.
+        option: &'static str,
     },
     /// Something the system would not give.
     #[error("{what} failed: {error}")]
@@ -84,6 +89,7 @@ pub struct Node {
     settings: Arc<Settings>,
     status: NodeStatus,
     addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
     reports: mpsc::UnboundedReceiver<Report>,
     starts: Vec<oneshot::Sender<Start>>,
     threads: Vec<JoinHandle<()>>,
@@ -101,20 +107,27 @@ impl Node {
     /// When a port, a thread or a mailbox cannot be had.
     pub fn launch(
         settings: Arc<Settings>,
+        security: Arc<Security>,
         directory: DataDirectory,
         kafka_addr: SocketAddr,
         storage: &Storage,
         handler: ConnectionHandler,
     ) -> Result<Node, NodeError> {
         let cores = directory.identity.cores();
-        let sockets = bind_all(kafka_addr, cores)?;
+        let sockets = bind_all(kafka_addr, cores, "--kafka-addr")?;
         let addresses: Vec<SocketAddr> = sockets.iter().map(BoundSocket::address).collect();
+        let tls = settings.access.kafka_tls_addr;
+        let tls_sockets = tls.map(|first| bind_all(first, cores, "--kafka-tls-addr"));
+        let tls_sockets = tls_sockets.transpose()?.unwrap_or_default();
+        let tls_addresses: Vec<SocketAddr> = tls_sockets.iter().map(BoundSocket::address).collect();
+        let mut tls_sockets = tls_sockets.into_iter();
         let status = NodeStatus {
             cores: (0..cores)
                 .map(|id| {
                     Ok(CoreStatus::new(
                         CoreId(id),
                         Arc::new(Mailbox::new(MAILBOX_CAPACITY)?),
+                        Door::new(ERRANDS_PER_CORE)?,
                     ))
                 })
                 .collect::<std::io::Result<_>>()
@@ -146,8 +159,10 @@ impl Node {
                 },
                 cluster_id: directory.identity.cluster_id.clone(),
                 socket,
+                tls_socket: tls_sockets.next(),
                 handler,
                 settings: Arc::clone(&settings),
+                security: Arc::clone(&security),
                 status: status.clone(),
                 reports: report.clone(),
                 start: started,
@@ -168,6 +183,7 @@ impl Node {
             settings,
             status,
             addresses,
+            tls_addresses,
             reports,
             starts,
             threads,
@@ -189,13 +205,19 @@ impl Node {
         &self.addresses
     }
 
+    /// Where each core listens for TLS, by core id; empty where none does.
+    #[must_use]
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls_addresses
+    }
+
     /// Brings every core to serving: waits for recovery, gives each what it needs of the
     /// others.
     ///
     /// # Errors
     /// The first core that could not.
     pub async fn start(&mut self) -> Result<(), NodeError> {
-        let mut topics: Option<Arc<[u8]>> = None;
+        let mut metadata: Option<Metadata> = None;
         let mut offers: Option<String> = None;
         let mut epochs: BTreeMap<CoreId, u32> = BTreeMap::new();
         while epochs.len() < self.starts.len() {
@@ -204,7 +226,7 @@ impl Node {
                     core,
                     recovery,
                     uring,
-                    topics: own,
+                    metadata: own,
                 } => {
                     // Cores differ when their directories lie on different disks.
                     if offers.as_ref() != Some(&uring) {
@@ -217,19 +239,23 @@ impl Node {
                         tracing::error!(%core, "recovered: {recovery}");
                     }
                     epochs.insert(core, recovery.epoch);
-                    topics = topics.or_else(|| own.map(Arc::from));
+                    metadata = metadata.or(own);
                 }
                 Report::Serving { core } => unreachable!("core {core} serves before it may"),
                 Report::Ended { core, result } => return Err(early_end(core, result)),
             }
         }
-        let topics = topics.unwrap_or_else(|| unreachable!("core 0 sends its topics"));
-        let topology = Arc::new(self.topology(&epochs));
+        let metadata = metadata.unwrap_or_else(|| unreachable!("core 0 sends its metadata"));
+        let topologies = Arc::new(Topologies {
+            plain: self.topology(&self.addresses, &epochs),
+            tls: (!self.tls_addresses.is_empty())
+                .then(|| self.topology(&self.tls_addresses, &epochs)),
+        });
         let mut waiting = self.starts.len();
         for start in self.starts.drain(..) {
             let start_core = Start {
-                topology: Arc::clone(&topology),
-                topics: Arc::clone(&topics),
+                topologies: Arc::clone(&topologies),
+                metadata: metadata.clone(),
             };
             // A core that is gone says so in a report.
             let _ = start.send(start_core);
@@ -327,9 +353,8 @@ impl Node {
         }
     }
 
-    fn topology(&self, epochs: &BTreeMap<CoreId, u32>) -> Topology {
-        let brokers = self
-            .addresses
+    fn topology(&self, addresses: &[SocketAddr], epochs: &BTreeMap<CoreId, u32>) -> Topology {
+        let brokers = addresses
             .iter()
             .zip(0u16..)
             .map(|(address, id)| Broker {
@@ -353,7 +378,11 @@ fn early_end(core: CoreId, result: Result<(), String>) -> NodeError {
     NodeError::Core { core, reason }
 }
 
-fn bind_all(first: SocketAddr, cores: u16) -> Result<Vec<BoundSocket>, NodeError> {
+fn bind_all(
+    first: SocketAddr,
+    cores: u16,
+    option: &'static str,
+) -> Result<Vec<BoundSocket>, NodeError> {
     (0..cores)
         .map(|core| {
             let mut address = first;
@@ -362,6 +391,7 @@ fn bind_all(first: SocketAddr, cores: u16) -> Result<Vec<BoundSocket>, NodeError
                 address.set_port(port.ok_or(NodeError::Ports {
                     core,
                     base: first.port(),
+                    option,
                 })?);
             }
             Ok(BoundSocket::bind(address)?)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Command;
-use ringlog_engine::topics::{MetadataRecord, TopicCommand};
+use ringlog_engine::topics::{ConfigChange, MetadataRecord, TopicCommand};
 use ringlog_storage::io::uring::UringOptions;
 use ringlog_storage::log::{LogConfig, Read};
 use ringlog_types::batch::{self, BatchHeader, HEADER_BYTES};
@@ -22,6 +22,7 @@ use super::directory::DataDirectory;
 use super::supervisor::{Node, NodeError, Storage};
 use crate::config::options::add_flags;
 use crate::config::{Layers, Settings};
+use crate::security::Security;
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,8 +74,8 @@ async fn answer(core: &CoreHandle, words: &[&str]) -> Result<String, String> {
         }
         ["configure", name, key, value] => {
             let number = number(core, name)?;
-            let configs = vec![((*key).to_owned(), Some((*value).to_owned()))];
-            let command = TopicCommand::SetConfigs { number, configs };
+            let changes = vec![((*key).to_owned(), ConfigChange::Set((*value).to_owned()))];
+            let command = TopicCommand::AlterConfigs { number, changes };
             core.control(command)
                 .await
                 .map_err(|error| error.to_string())?;
@@ -244,7 +245,8 @@ async fn launch(dir: &Path, more: &[&str]) -> Result<Node, NodeError> {
         },
     };
     let address = settings.kafka_addr;
-    let mut node = Node::launch(settings, directory, address, &storage, face)?;
+    let security = Arc::new(Security::open(&settings).unwrap());
+    let mut node = Node::launch(settings, security, directory, address, &storage, face)?;
     tokio::time::timeout(PATIENCE, node.start())
         .await
         .expect("a start in time")?;

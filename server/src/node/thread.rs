@@ -11,15 +11,15 @@ use std::time::Duration;
 use ringlog_engine::groups::Groups;
 use ringlog_engine::partitions::{Partitions, ProducerIds};
 use ringlog_engine::topics::{Durability, MetadataRecord, Topic, Topics};
+use ringlog_engine::users::Users;
 use ringlog_storage::io::uring::{UringIo, UringOptions};
 use ringlog_storage::log::clean::CleanTask;
 use ringlog_storage::log::{Log, LogConfig, RecoveryReport};
 use ringlog_types::{CoreId, LogId, PartitionId};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::accept::{self, ConnectionHandler};
+use super::accept::{self, ConnectionHandler, Listening};
 use super::control::ControlPlane;
 use super::core::{Core, CoreHandle};
 use super::driver::Driver;
@@ -27,10 +27,11 @@ use super::helper::Helper;
 use super::mailbox::Mailbox;
 use super::message::Message;
 use super::status::{NodeStatus, Phase};
-use super::topology::Topology;
-use super::{cleaner, group_upkeep, inbox, retention};
+use super::topology::Topologies;
+use super::{cleaner, errand_desk, first_users, group_upkeep, inbox, retention};
 use crate::config::Settings;
 use crate::runtime::{self, BoundSocket, Readable};
+use crate::security::Security;
 use ringlog_machines::{CoreMachine, Effects};
 
 /// Connections that may wait to be accepted.
@@ -58,10 +59,14 @@ pub struct Plan {
     pub cluster_id: String,
     /// Where it listens.
     pub socket: BoundSocket,
+    /// And where for TLS.
+    pub tls_socket: Option<BoundSocket>,
     /// Who speaks on its connections.
     pub handler: ConnectionHandler,
     /// The node's settings.
     pub settings: Arc<Settings>,
+    /// Keys and certificates.
+    pub security: Arc<Security>,
     /// How the cores are.
     pub status: NodeStatus,
     /// Where it says what it does.
@@ -81,8 +86,8 @@ pub enum Report {
         recovery: Box<RecoveryReport>,
         /// What the ring and the filesystem offer.
         uring: String,
-        /// Core 0: the topics.
-        topics: Option<Vec<u8>>,
+        /// Core 0: topics and users.
+        metadata: Option<Metadata>,
     },
     /// It takes connections.
     Serving {
@@ -98,13 +103,20 @@ pub enum Report {
     },
 }
 
+/// The metadata as core 0 has them when it has recovered.
+#[derive(Clone, Debug)]
+pub struct Metadata {
+    topics: Arc<[u8]>,
+    users: Arc<[u8]>,
+}
+
 /// What a core learns when every core has recovered.
 #[derive(Debug)]
 pub struct Start {
     /// Brokers and logs.
-    pub topology: Arc<Topology>,
-    /// The topics as core 0 has them.
-    pub topics: Arc<[u8]>,
+    pub topologies: Arc<Topologies>,
+    /// Topics and users.
+    pub metadata: Metadata,
 }
 
 /// Runs a core on the calling thread until the node stops. Everything it has to say goes to
@@ -129,12 +141,15 @@ fn live(mut plan: Plan) -> Result<(), String> {
     let opened = open(&plan)?;
     let core = opened.core;
     plan.status.cores[usize::from(plan.id.0)].enter(Phase::Recovered);
-    let topics = (plan.id.0 == 0).then(|| core.topics.checkpoint());
+    let metadata = (plan.id.0 == 0).then(|| Metadata {
+        topics: core.topics.checkpoint().into(),
+        users: core.users.checkpoint().into(),
+    });
     let report = Report::Recovered {
         core: plan.id,
         recovery: Box::new(opened.recovery),
         uring: opened.uring,
-        topics,
+        metadata,
     };
     let _ = plan.reports.send(report);
     let (_, unused) = oneshot::channel();
@@ -163,12 +178,14 @@ fn open(plan: &Plan) -> Result<Opened, String> {
     let io = UringIo::open(&plan.log_dir, &plan.uring).map_err(|error| error.to_string())?;
     let uring = io.report().to_string();
     let mut topics = Topics::new(plan.logs.clone());
+    let mut users = Users::new();
     let mut partitions = Partitions::new();
     let mut producer_ids = ProducerIds::new(plan.log_id);
     let mut groups = Groups::new(plan.settings.groups);
     let mut effects = Effects::default();
     let mut machine = CoreMachine {
         topics: &mut topics,
+        users: &mut users,
         owns_metadata: plan.id.0 == 0,
         log_id: plan.log_id,
         partitions: &mut partitions,
@@ -187,6 +204,7 @@ fn open(plan: &Plan) -> Result<Opened, String> {
         plan.log_id,
         log,
         topics,
+        users,
         partitions,
         producer_ids,
         groups,
@@ -205,8 +223,11 @@ async fn serve(mut core: Core, plan: Plan, start: Start) -> Result<Core, String>
     let own = &status.cores[usize::from(plan.id.0)];
     if plan.id.0 != 0 {
         core.topics
-            .restore(&start.topics)
+            .restore(&start.metadata.topics)
             .map_err(|error| format!("taking over the topics of core 0 failed: {error}"))?;
+        core.users
+            .restore(&start.metadata.users)
+            .map_err(|error| format!("taking over the users of core 0 failed: {error}"))?;
     }
     let orphaned = orphaned_partitions(&core);
     if !orphaned.is_empty() {
@@ -217,6 +238,8 @@ async fn serve(mut core: Core, plan: Plan, start: Start) -> Result<Core, String>
     core.log.set_metadata_version(core.topics.version());
     let now = core.group_time();
     core.groups.resume(now);
+    let now_ms = core.now_ms();
+    core.partitions.resume(now_ms);
     if plan.id.0 == 0 {
         warn_of_weaker_topics(&core.topics);
     }
@@ -229,8 +252,9 @@ async fn serve(mut core: Core, plan: Plan, start: Start) -> Result<Core, String>
         .collect();
     let handle = CoreHandle::new(
         core,
-        start.topology,
+        start.topologies,
         Arc::clone(&plan.settings),
+        Arc::clone(&plan.security),
         Arc::clone(&own.metrics),
         Arc::clone(&mailboxes),
     );
@@ -249,6 +273,7 @@ async fn serve(mut core: Core, plan: Plan, start: Start) -> Result<Core, String>
             Rc::clone(&control),
             Arc::clone(&own.mailbox),
         )),
+        errands: runtime::spawn_local(errand_desk::run(handle.clone(), own.door.clone())),
         outbox: {
             let control = Rc::clone(&control);
             runtime::spawn_local(async move { control.outbox.post_all(&mailboxes).await })
@@ -267,24 +292,25 @@ async fn serve(mut core: Core, plan: Plan, start: Start) -> Result<Core, String>
         };
         control.log(None, &record).await;
     }
-    let listener = plan
-        .socket
-        .listen(BACKLOG)
-        .map_err(|error| error.to_string())?;
-    own.enter(Phase::Serving);
-    let _ = plan.reports.send(Report::Serving { core: plan.id });
+    let listen = |socket: BoundSocket| socket.listen(BACKLOG).map_err(|error| error.to_string());
+    let listening = Listening {
+        plain: listen(plan.socket)?,
+        tls: plan.tls_socket.map(listen).transpose()?,
+    };
     let mut connections = JoinSet::new();
-    let ended = serve_until_stopped(
-        &handle,
-        &mut tasks,
-        listener,
-        plan.handler,
-        &mut connections,
-    )
-    .await;
+    let accepting = async {
+        if plan.id.0 == 0 {
+            first_users::make(&handle).await;
+        }
+        own.enter(Phase::Serving);
+        let _ = plan.reports.send(Report::Serving { core: plan.id });
+        accept::accept(listening, &handle, plan.handler, &mut connections).await;
+    };
+    let ended = serve_until_stopped(&mut tasks, accepting).await;
     own.enter(Phase::Draining);
     handle.start_draining();
     accept::finish(&handle, &mut connections, plan.settings.drain_timeout).await;
+    tasks.finish_errands().await;
     tasks.end().await;
     drop(control);
     ended?;
@@ -296,11 +322,8 @@ async fn serve(mut core: Core, plan: Plan, start: Start) -> Result<Core, String>
 
 /// Serves until the mailbox says stop, or a task without which the core cannot go on ends.
 async fn serve_until_stopped(
-    core: &CoreHandle,
     tasks: &mut Tasks,
-    listener: TcpListener,
-    handler: ConnectionHandler,
-    connections: &mut JoinSet<()>,
+    accepting: impl Future<Output = ()>,
 ) -> Result<(), String> {
     tokio::select! {
         stopped = &mut tasks.inbox => match stopped {
@@ -312,11 +335,12 @@ async fn serve_until_stopped(
             Ok(Err(error)) => format!("waiting for the log's ring failed: {error}"),
             Err(error) => format!("the driver ended: {error}"),
         }),
+        ended = &mut tasks.errands => Err(format!("the task of errands ended: {ended:?}")),
         ended = &mut tasks.outbox => Err(format!("the outbox task ended: {ended:?}")),
         ended = &mut tasks.cleaner => Err(format!("the cleaner's task ended: {ended:?}")),
         ended = &mut tasks.groups => Err(format!("the groups' task ended: {ended:?}")),
         ended = &mut tasks.retention => Err(format!("the retention task ended: {ended:?}")),
-        () = accept::accept(listener, core, handler, connections) => Ok(()),
+        () = accepting => Ok(()),
     }
 }
 
@@ -324,6 +348,7 @@ async fn serve_until_stopped(
 struct Tasks {
     driver: JoinHandle<std::io::Result<()>>,
     inbox: JoinHandle<Result<(), String>>,
+    errands: JoinHandle<Result<(), String>>,
     outbox: JoinHandle<()>,
     retention: JoinHandle<()>,
     groups: JoinHandle<()>,
@@ -331,9 +356,18 @@ struct Tasks {
 }
 
 impl Tasks {
+    /// Waits until errands that were begun are over; the node stops.
+    async fn finish_errands(&mut self) {
+        if !self.errands.is_finished() {
+            // How it ended does not matter: nothing begins any more.
+            let _ = (&mut self.errands).await;
+        }
+    }
+
     /// Ends them, and waits until they have let go of the core.
     async fn end(self) {
         end(self.inbox).await;
+        end(self.errands).await;
         end(self.outbox).await;
         end(self.retention).await;
         end(self.groups).await;

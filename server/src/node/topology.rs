@@ -14,6 +14,37 @@ pub struct Broker {
     pub port: u16,
 }
 
+/// Which of a core's listeners a connection came over. What a client is told of the brokers are
+/// their ports of the same kind, as Kafka's listeners do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Listener {
+    /// Bytes as they are.
+    #[default]
+    Plain,
+    /// TLS.
+    Tls,
+}
+
+/// The node as each kind of listener shows it.
+#[derive(Clone, Debug)]
+pub struct Topologies {
+    /// Always there.
+    pub plain: Topology,
+    /// If the node listens for TLS.
+    pub tls: Option<Topology>,
+}
+
+impl Topologies {
+    /// What a connection over such a listener is told.
+    #[must_use]
+    pub fn over(&self, listener: Listener) -> &Topology {
+        match (listener, &self.tls) {
+            (Listener::Tls, Some(tls)) => tls,
+            _ => &self.plain,
+        }
+    }
+}
+
 /// The node's cores and logs.
 #[derive(Clone, Debug)]
 pub struct Topology {

@@ -17,7 +17,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use io_uring::{EnterFlags, types};
+use io_uring::{EnterFlags, squeue, types};
 
 use super::{Completion, FileId, Geometry, Io, Op, Token};
 use crate::buffer::Pool;
@@ -28,6 +28,7 @@ use flight::{Flight, RingTraits, Work};
 pub use report::{Registration, UringReport};
 use ring::Ring;
 use slab::Slab;
+use written::Written;
 
 mod directory;
 mod error;
@@ -36,6 +37,7 @@ mod flight;
 mod report;
 mod ring;
 mod slab;
+mod written;
 
 /// How long dropping waits for operations in the ring before it gives up their memory.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -160,6 +162,12 @@ impl UringIo {
         &self.report
     }
 
+    /// The log's directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.directory.path
+    }
+
     /// Moves accepted operations into the submission queue, in order, as far as there is room.
     fn fill_ring(&mut self) {
         while let Some(&number) = self.queue.front() {
@@ -205,7 +213,13 @@ impl UringIo {
                     registered: false,
                 }
             });
-            let entry = flight.entry(target, &self.traits).user_data(number as u64);
+            let mut entry = flight.entry(target, &self.traits).user_data(number as u64);
+            if let Some((file, offset, bytes)) = flight.writes()
+                && let Some(written) = self.files.written(file)
+                && written.is_extended_by(offset, bytes)
+            {
+                entry = entry.flags(squeue::Flags::ASYNC);
+            }
             // SAFETY: everything the entry points to is owned by its flight, at a stable address;
             // the flight stays in the slab until its completion was taken, and drop drains the
             // ring or leaks the slab.
@@ -285,12 +299,17 @@ impl UringIo {
             file: None,
         };
         match work {
-            Work::Open { .. } => {
+            Work::Open { create, .. } => {
+                let written = if create {
+                    Written::NOTHING
+                } else {
+                    Written::ALL
+                };
                 if let Ok(fd) = completion.result {
                     completion.result = Ok(0);
                     // SAFETY: the kernel just opened this descriptor for us; nobody else has it.
                     let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
-                    match self.files.insert(&self.ring, fd) {
+                    match self.files.insert(&self.ring, fd, written) {
                         Ok(file) => completion.file = Some(file),
                         Err(error) => completion.result = Err(error),
                     }
@@ -301,6 +320,9 @@ impl UringIo {
                 completion.result = self.set_length(file, bytes, completion.result);
             }
             Work::Truncate { file, bytes } => {
+                if let Some(written) = self.files.written(file) {
+                    written.cut(bytes);
+                }
                 if !self.traits.ftruncate && completion.result.is_ok() {
                     completion.result = self.set_length(file, bytes, Ok(0));
                 }

@@ -19,6 +19,7 @@ impl<I: Io> Log<I> {
     pub(super) fn start_checkpoint(&mut self, machine: &mut dyn Machine) {
         if self.is_closing {
             self.finish_switch();
+            self.finish_moving();
         }
         let is_under_way = self.taking.is_some() || self.pending_checkpoint.is_some();
         // What is lost with segments that are not there belongs into the first checkpoint that does

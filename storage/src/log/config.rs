@@ -66,6 +66,8 @@ pub struct LogConfig {
     /// A segment of which a reader of one partition reads so many bytes for each it wants, or
     /// more, is worth cleaning.
     pub clean_amplification: f64,
+    /// Rows of segments that the cleaner looks at in one step.
+    pub clean_step_rows: usize,
     /// Sealed segments are read in the background, to find rot before readers do, at most at this
     /// rate. 0: not at all.
     pub scrub_bytes_per_second: u64,
@@ -101,6 +103,7 @@ impl Default for LogConfig {
             clean_bytes_per_second: 32 << 20,
             clean_live_share: 0.5,
             clean_amplification: 4.0,
+            clean_step_rows: 1024,
             scrub_bytes_per_second: 0,
             scrub_every: Duration::from_secs(7 * 24 * 60 * 60),
             seeded_bug: None,

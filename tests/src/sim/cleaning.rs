@@ -66,7 +66,7 @@ impl Cleaning {
         {
             log.finish_clean_task(task.run());
         }
-        if self.random.once_in(4) {
+        if log.looks_at_segments() || self.random.once_in(4) {
             let soon = self.random.below(8);
             log.plan_cleaning(&|partition| {
                 if partition.0 % 8 == soon {

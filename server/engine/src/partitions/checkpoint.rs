@@ -1,9 +1,10 @@
 //! Committed state of the partitions as bytes: equal states give equal bytes.
 //!
 //! ```text
-//! checkpoint = version u16 = 1
-//!              partition count u32, { partition u64, start u64, end u64 }*       by partition
+//! checkpoint = version u16 = 2
+//!              partition count u32, { partition u64, start u64, end u64, epochs }*  by partition
 //!              producer count u32, { producer }*                     longest idle first
+//! epochs = count u8, { epoch i32, first offset u64 }*               (not in version 1)
 //! producer = partition u64, id i64, epoch i16, unbroken u64, maximum timestamp i64,
 //!            batch count u8 (1 to 5), { first sequence i32, last sequence i32, base offset u64 }*
 //! ```
@@ -12,12 +13,22 @@ use ringlog_types::{Offset, PartitionId};
 
 use crate::little_endian::{DecodeError, Reader, Writer};
 
+use super::epochs::Epochs;
 use super::producers::{ProducerLimits, Producers, Window, Written};
 
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
-/// A partition with its first and end offset.
-pub(super) type Bounds = (PartitionId, Offset, Offset);
+/// The version that has leader epochs.
+const EPOCHS_SINCE: u16 = 2;
+
+/// A partition with its first and end offset, and its leader epochs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    pub(super) partition: PartitionId,
+    pub(super) start: Offset,
+    pub(super) end: Offset,
+    pub(super) epochs: Epochs,
+}
 
 pub(super) fn encode(bounds: &[Bounds], producers: &Producers) -> Vec<u8> {
     let mut out = Writer::new(VERSION);
@@ -38,10 +49,16 @@ pub(super) fn put_head(out: &mut Writer, partitions: usize) {
     out.count(partitions);
 }
 
-pub(super) fn put_bounds(out: &mut Writer, (partition, start, end): &Bounds) {
-    out.u64(partition.0);
-    out.u64(start.0);
-    out.u64(end.0);
+pub(super) fn put_bounds(out: &mut Writer, bounds: &Bounds) {
+    out.u64(bounds.partition.0);
+    out.u64(bounds.start.0);
+    out.u64(bounds.end.0);
+    let began = bounds.epochs.began();
+    out.u8(u8::try_from(began.len()).expect("few epochs are kept"));
+    for (epoch, first) in began {
+        out.i32(*epoch);
+        out.u64(first.0);
+    }
 }
 
 pub(super) fn put_producer(out: &mut Writer, partition: PartitionId, id: i64, window: &Window) {
@@ -63,21 +80,29 @@ pub(super) fn decode(
     bytes: &[u8],
     limits: ProducerLimits,
 ) -> Result<(Vec<Bounds>, Producers), DecodeError> {
-    let mut reader = Reader::new("the checkpoint of the partitions", bytes, VERSION)?;
+    let what = "the checkpoint of the partitions";
+    let (mut reader, version) = Reader::up_to(what, bytes, VERSION)?;
     let count = reader.count("the partitions", 24)?;
     let mut bounds: Vec<Bounds> = Vec::with_capacity(count);
     for _ in 0..count {
         let partition = PartitionId(reader.u64("a partition")?);
         let start = offset(&mut reader)?;
         let end = offset(&mut reader)?;
-        if start > end
-            || bounds
-                .last()
-                .is_some_and(|(before, ..)| *before >= partition)
-        {
+        let before = bounds.last();
+        if start > end || before.is_some_and(|before| before.partition >= partition) {
             return Err(reader.invalid(format!("partition {partition} is {start} to {end}")));
         }
-        bounds.push((partition, start, end));
+        let epochs = if version >= EPOCHS_SINCE {
+            take_epochs(&mut reader, partition, end)?
+        } else {
+            Epochs::default()
+        };
+        bounds.push(Bounds {
+            partition,
+            start,
+            end,
+            epochs,
+        });
     }
     let mut producers = Producers::new(limits);
     for _ in 0..reader.count("the producers", 35)? {
@@ -106,6 +131,21 @@ pub(super) fn decode(
     }
     reader.finish()?;
     Ok((bounds, producers))
+}
+
+fn take_epochs(
+    reader: &mut Reader<'_>,
+    partition: PartitionId,
+    end: Offset,
+) -> Result<Epochs, DecodeError> {
+    let mut began = Vec::new();
+    for _ in 0..reader.u8("a partition's epochs")? {
+        began.push((reader.i32("an epoch")?, offset(reader)?));
+    }
+    let within = began.iter().all(|(_, first)| *first <= end);
+    Epochs::from_parts(began)
+        .filter(|_| within)
+        .ok_or_else(|| reader.invalid(format!("epochs of partition {partition} do not rise")))
 }
 
 fn offset(reader: &mut Reader<'_>) -> Result<Offset, DecodeError> {

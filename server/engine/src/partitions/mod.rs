@@ -10,6 +10,7 @@
 //! ```
 
 mod checkpoint;
+mod epochs;
 mod error;
 mod pending;
 mod producers;
@@ -23,5 +24,5 @@ mod tests;
 
 pub use crate::producer_ids::{Grant, ProducerIds};
 pub use error::{InvalidRecord, ProduceError};
-pub use producers::ProducerLimits;
+pub use producers::{ProducerCounts, ProducerLimits, ProducerPlace, ProducerView};
 pub use state::{Partitions, Prepared};

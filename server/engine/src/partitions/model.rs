@@ -62,6 +62,8 @@ type Sent = (i32, i32, u64, bool);
 #[derive(Clone, Debug, Default)]
 struct Model {
     bounds: BTreeMap<u32, (u64, u64)>,
+    /// The leader epoch of each committed offset.
+    epochs: BTreeMap<u32, Vec<i32>>,
     /// Longest idle first.
     remembered: Vec<Remembered>,
     pending: Vec<Entry>,
@@ -226,6 +228,8 @@ impl Model {
             } => {
                 let bounds = self.bounds.entry(*partition).or_default();
                 bounds.1 = base + u64::from(header.offsets());
+                let epochs = self.epochs.entry(*partition).or_default();
+                epochs.resize(bounds.1 as usize, header.partition_leader_epoch);
                 if header.producer_id >= 0 {
                     self.remember(*partition, *base, header);
                 }
@@ -235,6 +239,7 @@ impl Model {
                 *bounds = (bounds.0.max(*start), bounds.1.max(*start));
             }
             Entry::Dropped { partition } => {
+                self.epochs.remove(partition);
                 self.bounds.remove(partition);
                 self.remembered.retain(|r| r.partition != *partition);
             }
@@ -441,6 +446,7 @@ proptest! {
         let mut sent = History::new();
         let mut checkpoint = real.checkpoint();
         let mut log: Vec<Entry> = Vec::new();
+        let mut leader_epoch = 3;
         for step in steps {
             let dropping = |partition: u32| {
                 let mut entries = model.pending.iter();
@@ -449,7 +455,8 @@ proptest! {
             match step {
                 Step::Prepare { partition, .. } if dropping(partition) => {}
                 Step::Prepare { partition, producer, .. } => {
-                    let header = next_header(&model, &sent, step);
+                    let mut header = next_header(&model, &sent, step);
+                    header.partition_leader_epoch = leader_epoch;
                     let expected = model.prepare(partition, header);
                     let found = real.prepare(id(partition), &header, 1_000);
                     prop_assert_eq!(found, expected, "{:?}", header);
@@ -488,6 +495,7 @@ proptest! {
                     real.restore(&checkpoint).unwrap();
                     log.iter().for_each(|entry| apply(&mut real, entry));
                     prop_assert_eq!(real.checkpoint(), live);
+                    leader_epoch += 2;
                 }
             }
             for partition in 0..PARTITIONS {
@@ -496,6 +504,17 @@ proptest! {
                 prop_assert_eq!(real.end_offset(id(partition)), Offset(end));
                 let next = Offset(model.next_offset(partition));
                 prop_assert_eq!(real.next_offset(id(partition)), next);
+                let epochs = model.epochs.get(&partition).map_or(&[][..], Vec::as_slice);
+                // All that a crash left, and the one that is led.
+                for asked in (leader_epoch - 8).max(0)..=leader_epoch {
+                    let known = epochs.iter().filter(|epoch| **epoch <= asked);
+                    let ended = (known.count() as u64).max(start);
+                    let ended = if asked == leader_epoch { end } else { ended };
+                    let found = real.epoch_end(id(partition), asked, leader_epoch);
+                    prop_assert_eq!(found.map(|(_, ended)| ended), Some(Offset(ended)));
+                }
+                let above = real.epoch_end(id(partition), leader_epoch + 1, leader_epoch);
+                prop_assert_eq!(above, None);
             }
             prop_assert_eq!(real.producer_count(), model.remembered.len());
         }

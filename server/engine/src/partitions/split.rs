@@ -26,7 +26,7 @@ impl Partitions {
     ) -> Vec<Partitions> {
         let mut bounds: Vec<Vec<Bounds>> = vec![Vec::new(); count];
         for row in from.iter().flat_map(Partitions::bounds) {
-            if let Some(to) = owner(row.0) {
+            if let Some(to) = owner(row.partition) {
                 bounds[to].push(row);
             }
         }

@@ -14,9 +14,12 @@ use ringlog_types::{NumberMap, Offset, PartitionId};
 use crate::little_endian::put;
 
 use super::checkpoint;
+use super::epochs::Epochs;
 use super::error::{InvalidRecord, ProduceError};
 use super::pending::{Pending, ProducerReservation, Reservation};
-use super::producers::{ProducerLimits, Producers, Standing};
+use super::producers::{
+    ProducerCounts, ProducerLimits, ProducerPlace, ProducerView, Producers, Standing,
+};
 
 /// What becomes of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +68,7 @@ struct Partition {
     /// End of what is reserved.
     next: Offset,
     pending: Pending,
+    epochs: Epochs,
 }
 
 impl Default for Partitions {
@@ -182,6 +186,9 @@ impl Partitions {
         let reserved = self.change(partition, |state| {
             let reserved = state.pending.pop_oldest();
             state.advance(base_offset, header.offsets());
+            state
+                .epochs
+                .note(header.partition_leader_epoch, base_offset);
             reserved
         });
         let mut slot = None;
@@ -205,7 +212,7 @@ impl Partitions {
     }
 
     /// In replay: a batch is durable, but its bytes are damaged. Its offsets stay taken; of its
-    /// producer nothing is known.
+    /// producer and its leader epoch nothing is known.
     pub fn apply_damaged(&mut self, partition: PartitionId, base_offset: Offset, count: u32) {
         self.change(partition, |state| state.advance(base_offset, count));
     }
@@ -216,6 +223,7 @@ impl Partitions {
             state.start = state.start.max(start);
             state.end = state.end.max(start);
             state.next = state.next.max(start);
+            state.epochs.cut(state.start);
         });
     }
 
@@ -259,20 +267,71 @@ impl Partitions {
             .map_or(Offset::ZERO, |state| state.next)
     }
 
+    /// The newest leader epoch up to `asked` in which something was written, and where it ended,
+    /// while the partition is led under `current`. None for an epoch that is still to come.
+    #[must_use]
+    pub fn epoch_end(
+        &self,
+        partition: PartitionId,
+        asked: i32,
+        current: i32,
+    ) -> Option<(i32, Offset)> {
+        match self.partitions.get(&partition.0) {
+            Some(state) => state.epochs.end_of(asked, current, state.end),
+            None => Epochs::default().end_of(asked, current, Offset::ZERO),
+        }
+    }
+
+    /// The leader epoch under which an offset was written, if it is known.
+    #[must_use]
+    pub fn epoch_at(&self, partition: PartitionId, offset: Offset) -> Option<i32> {
+        self.partitions.get(&partition.0)?.epochs.at(offset)
+    }
+
     /// Producers of all partitions that are remembered.
     #[must_use]
     pub fn producer_count(&self) -> usize {
         self.producers.length()
     }
 
+    /// The same, and how many were forgotten and why.
+    #[must_use]
+    pub fn producer_counts(&self) -> ProducerCounts {
+        self.producers.counts()
+    }
+
+    /// The producers of a partition, longest idle first, to be looked at one by one: there may be
+    /// [`crate::limits::PRODUCERS_PER_PARTITION`].
+    #[must_use]
+    pub fn producers_of(&self, partition: PartitionId) -> Vec<ProducerPlace> {
+        self.producers.of_partition(partition)
+    }
+
+    /// A producer of the partition, if it is still there.
+    #[must_use]
+    pub fn producer_at(
+        &self,
+        partition: PartitionId,
+        place: ProducerPlace,
+    ) -> Option<ProducerView> {
+        self.producers.view(partition, place)
+    }
+
+    /// A start: from `now_ms` on producers are taken for silent, whatever timestamps their records
+    /// have. One that wrote just before a crash, records of years ago, repeats its last batch
+    /// after it.
+    pub fn resume(&mut self, now_ms: i64) {
+        self.producers.resume(now_ms);
+    }
+
     /// Forgets producers that wrote nothing since `before_ms`: by the node's clock where they
-    /// wrote since the start, by the timestamps of their records otherwise. One call looks at
+    /// wrote since the start, by that start or the timestamps of their records otherwise. One call looks at
     /// [`crate::limits::PRODUCERS_PER_EXPIRY_STEP`] of those idle for longest, at most.
     ///
     /// Not logged: after a restart a forgotten producer may be remembered again, which is
-    /// harmless.
-    pub fn expire_producers(&mut self, before_ms: i64) {
-        self.producers.expire(before_ms);
+    /// harmless. Returns how many were forgotten: where there are any, there may be more.
+    pub fn expire_producers(&mut self, before_ms: i64) -> usize {
+        self.producers.expire(before_ms)
     }
 
     /// Committed state.
@@ -368,9 +427,9 @@ impl Partitions {
             .partitions
             .iter()
             .filter(|(_, state)| state.end > Offset::ZERO)
-            .map(|(partition, state)| (PartitionId(*partition), state.start, state.end))
+            .map(|(partition, state)| state.bounds(*partition))
             .collect();
-        bounds.sort_unstable();
+        bounds.sort_unstable_by_key(|bounds| bounds.partition);
         bounds
     }
 
@@ -392,18 +451,16 @@ impl Partitions {
     /// Nothing pending, and this committed.
     pub(super) fn of(bounds: Vec<checkpoint::Bounds>, producers: Producers) -> Partitions {
         let mut partitions = NumberMap::default();
-        let written = bounds.iter().map(|(partition, ..)| partition.0).collect();
-        for (partition, start, end) in bounds {
-            let pending = Pending::default();
-            partitions.insert(
-                partition.0,
-                Partition {
-                    start,
-                    end,
-                    next: end,
-                    pending,
-                },
-            );
+        let written = bounds.iter().map(|bounds| bounds.partition.0).collect();
+        for bounds in bounds {
+            let state = Partition {
+                start: bounds.start,
+                end: bounds.end,
+                next: bounds.end,
+                pending: Pending::default(),
+                epochs: bounds.epochs,
+            };
+            partitions.insert(bounds.partition.0, state);
         }
         Partitions {
             partitions,
@@ -416,7 +473,12 @@ impl Partitions {
 
 impl Partition {
     fn bounds(&self, partition: u64) -> checkpoint::Bounds {
-        (PartitionId(partition), self.start, self.end)
+        checkpoint::Bounds {
+            partition: PartitionId(partition),
+            start: self.start,
+            end: self.end,
+            epochs: self.epochs.clone(),
+        }
     }
 
     fn advance(&mut self, base_offset: Offset, offsets: u32) {

@@ -467,12 +467,112 @@ fn filled() -> Partitions {
 #[test]
 fn a_checkpoint_of_another_version_is_refused_by_name() {
     let mut checkpoint = filled().checkpoint();
-    checkpoint[0] = 2;
+    checkpoint[0] = 3;
     let refused = Partitions::new().restore(&checkpoint).unwrap_err();
     assert!(
-        refused.contains("the partitions has version 2, this build reads 1"),
+        refused.contains("the partitions has version 3, this build reads 2"),
         "{refused}"
     );
+}
+
+#[test]
+fn a_checkpoint_without_leader_epochs_is_read() {
+    let mut old = 1u16.to_le_bytes().to_vec();
+    old.extend(1u32.to_le_bytes());
+    for number in [P.0, 5, 28] {
+        old.extend(number.to_le_bytes());
+    }
+    old.extend(0u32.to_le_bytes());
+    let mut partitions = Partitions::new();
+    partitions.restore(&old).unwrap();
+    assert_eq!(partitions.start_offset(P), Offset(5));
+    assert_eq!(partitions.end_offset(P), Offset(28));
+    assert_eq!(partitions.epoch_at(P, Offset(9)), None);
+    assert_eq!(partitions.epoch_end(P, 2, 7), Some((2, Offset(28))));
+}
+
+#[test]
+fn leader_epochs_are_known_after_a_restart_and_the_oldest_forgotten() {
+    let mut partitions = Partitions::new();
+    for epoch in 1..=20 {
+        let mut header = batch(-1, -1, -1, 2);
+        header.partition_leader_epoch = epoch;
+        let end = partitions.end_offset(P);
+        partitions.apply_records(P, end, &header);
+    }
+    let mut restored = Partitions::new();
+    restored.restore(&partitions.checkpoint()).unwrap();
+    for known in [&partitions, &restored] {
+        assert_eq!(known.epoch_end(P, 19, 20), Some((19, Offset(38))));
+        assert_eq!(known.epoch_end(P, 5, 20), Some((5, Offset(10))));
+        assert_eq!(known.epoch_end(P, 4, 20), Some((4, Offset(8))));
+        assert_eq!(known.epoch_end(P, 2, 20), Some((2, Offset(8))), "forgotten");
+        assert_eq!(known.epoch_at(P, Offset(39)), Some(20));
+    }
+}
+
+#[test]
+fn producers_of_a_partition_are_listed_with_where_they_stand() {
+    let mut partitions = Partitions::new();
+    write(&mut partitions, &batch(7, 1, 0, 4));
+    write(&mut partitions, &batch(8, 0, 10, 1));
+    write(&mut partitions, &batch(7, 2, 0, 3));
+    appended(&mut partitions, &batch(9, 0, 0, 1));
+    let views = |partitions: &Partitions, places: &[ProducerPlace]| {
+        let views = places.iter();
+        let views = views.filter_map(|place| partitions.producer_at(P, *place));
+        views
+            .map(|view| {
+                (
+                    view.id,
+                    view.epoch,
+                    view.last_sequence,
+                    view.last_timestamp_ms,
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    let places = partitions.producers_of(P);
+    let wanted = [(8, 0, 10, 500), (7, 2, 2, 500)];
+    assert_eq!(views(&partitions, &places), wanted, "what is committed");
+    let other = PartitionId::new(TopicNumber(3), 2);
+    assert_eq!(partitions.producers_of(other), []);
+    assert_eq!(partitions.producer_at(other, places[0]), None);
+    partitions.abandon(P, Offset(8));
+    partitions.apply_dropped(P);
+    assert_eq!(views(&partitions, &places), [], "they are gone");
+}
+
+#[test]
+fn after_a_start_nobody_is_silent_for_longer_than_since_then() {
+    let mut partitions = Partitions::new();
+    write(&mut partitions, &batch(7, 0, 0, 1));
+    let mut restored = Partitions::new();
+    restored.restore(&partitions.checkpoint()).unwrap();
+    restored.resume(NOW + 1_000);
+    assert_eq!(
+        restored.expire_producers(NOW + 1_000),
+        0,
+        "its records are of 500"
+    );
+    assert_eq!(restored.expire_producers(NOW + 1_001), 1);
+}
+
+#[test]
+fn what_is_forgotten_is_counted_by_its_cause() {
+    let limits = ProducerLimits {
+        per_partition: 2,
+        per_log: 100,
+    };
+    let mut partitions = Partitions::with_limits(limits);
+    for producer in 1..=5 {
+        write(&mut partitions, &batch(producer, 0, 0, 1));
+    }
+    assert_eq!(partitions.expire_producers(NOW + 1), 2);
+    assert_eq!(partitions.expire_producers(NOW + 1), 0);
+    let counts = partitions.producer_counts();
+    assert_eq!((counts.remembered, counts.limit), (0, 100));
+    assert_eq!((counts.displaced, counts.expired), (3, 2));
 }
 
 #[test]
@@ -539,6 +639,7 @@ proptest! {
             let _ = partitions.prepare(P, &batch(3, 1, 7, 1), NOW);
         }
         let _ = partitions.restore(&[&[1, 0], &noise[..]].concat());
+        let _ = partitions.restore(&[&[2, 0], &noise[..]].concat());
     }
 }
 
@@ -582,7 +683,8 @@ proptest! {
                 Meanwhile::Write { partition, producer } => {
                     let batch = Builder::new().producer(producer, 0, number);
                     let batch = batch.push(number.into(), None, Some(b"v"), &[]).build();
-                    let header = BatchHeader::parse(&batch).unwrap();
+                    let mut header = BatchHeader::parse(&batch).unwrap();
+                    header.partition_leader_epoch = number / 10;
                     let end = partitions.end_offset(at(partition));
                     partitions.apply_records(at(partition), end, &header);
                 }
@@ -595,7 +697,9 @@ proptest! {
                     partitions.apply_damaged(at(partition), end, 2);
                 }
                 Meanwhile::Drop { partition } => partitions.apply_dropped(at(partition)),
-                Meanwhile::Expire { before_ms } => partitions.expire_producers(before_ms),
+                Meanwhile::Expire { before_ms } => {
+                    partitions.expire_producers(before_ms);
+                }
                 Meanwhile::Begin => {
                     wanted = Some(partitions.checkpoint());
                     taken = Pieces::default();

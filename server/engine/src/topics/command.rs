@@ -27,11 +27,32 @@ pub enum TopicCommand {
         /// How many it shall have in all: more than it has.
         total: u32,
     },
-    /// Other configuration. Entries that are not named stay as they are.
-    SetConfigs {
+    /// Other configuration, entry by entry. Entries that are not named stay as they are.
+    AlterConfigs {
         /// Which topic.
         number: TopicNumber,
-        /// New values; none: back to the default.
+        /// What becomes of which entry, in this order.
+        changes: Vec<(String, ConfigChange)>,
+    },
+    /// Other configuration, as a whole: entries that are not named go back to their defaults.
+    ReplaceConfigs {
+        /// Which topic.
+        number: TopicNumber,
+        /// Values that differ from the defaults. A missing value is refused; of entries with the
+        /// same name the last one counts.
         configs: Vec<(String, Option<String>)>,
     },
+}
+
+/// What becomes of a configuration entry (KIP-339).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigChange {
+    /// It gets this value.
+    Set(String),
+    /// It goes back to the default; also one that nobody knows, which has no other value.
+    Reset,
+    /// A list gets these items too, those that it has not yet.
+    Append(String),
+    /// A list loses these items.
+    Subtract(String),
 }

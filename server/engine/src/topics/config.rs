@@ -9,7 +9,8 @@ use ringlog_types::batch::TimestampType;
 
 use crate::limits::CONFIGS_PER_COMMAND;
 
-use super::config_definitions::{ConfigType, DEFINITIONS, Definition, find};
+use super::command::ConfigChange;
+use super::config_definitions::{ConfigType, DEFINITIONS, Definition, find, items};
 use super::error::TopicError;
 use super::names::shown;
 
@@ -87,6 +88,8 @@ pub struct ConfigEntry<'a> {
     pub documentation: &'static str,
     /// Whether no other value than the default can be set.
     pub read_only: bool,
+    /// What Kafka calls the broker's configuration with the default.
+    pub broker_name: Option<&'static str>,
 }
 
 /// A topic's configuration.
@@ -125,30 +128,44 @@ impl TopicConfig {
         &self,
         changes: &[(String, Option<String>)],
     ) -> Result<TopicConfig, TopicError> {
-        if changes.len() > CONFIGS_PER_COMMAND {
-            let name = shown(&changes[CONFIGS_PER_COMMAND].0);
-            let reason = format!("one command takes {CONFIGS_PER_COMMAND} entries");
-            return Err(TopicError::InvalidConfig { name, reason });
-        }
+        check_count(changes.iter().map(|(name, _)| name.as_str()))?;
         let mut set = self.set.clone();
         for (name, value) in changes {
-            let definition = find(name).ok_or_else(|| TopicError::InvalidConfig {
-                name: shown(name),
-                reason: "no topic configuration has this name".to_owned(),
-            })?;
-            match value {
-                None => {
-                    set.remove(definition.name);
+            put(&mut set, defined(name)?, value.as_deref())?;
+        }
+        check_compaction_lags(&set)?;
+        Ok(TopicConfig::from_checked(set))
+    }
+
+    /// The configuration after these changes, one after the other.
+    pub(super) fn altered(
+        &self,
+        changes: &[(String, ConfigChange)],
+    ) -> Result<TopicConfig, TopicError> {
+        check_count(changes.iter().map(|(name, _)| name.as_str()))?;
+        let mut set = self.set.clone();
+        for (name, change) in changes {
+            if *change == ConfigChange::Reset && find(name).is_none() {
+                // It is not set, and never was: Kafka takes that too.
+                continue;
+            }
+            let definition = defined(name)?;
+            match change {
+                ConfigChange::Set(value) => put(&mut set, definition, Some(value))?,
+                ConfigChange::Reset => put(&mut set, definition, None)?,
+                ConfigChange::Append(more) => {
+                    let mut list = list_of(&set, definition)?;
+                    for item in items(more) {
+                        if !list.iter().any(|known| known == item) {
+                            list.push(item.to_owned());
+                        }
+                    }
+                    put(&mut set, definition, Some(&list.join(",")))?;
                 }
-                Some(value) => {
-                    let value =
-                        definition
-                            .check(value)
-                            .map_err(|reason| TopicError::InvalidConfig {
-                                name: name.clone(),
-                                reason,
-                            })?;
-                    set.insert(definition.name, value);
+                ConfigChange::Subtract(less) => {
+                    let mut list = list_of(&set, definition)?;
+                    list.retain(|known| !items(less).any(|item| item == known));
+                    put(&mut set, definition, Some(&list.join(",")))?;
                 }
             }
         }
@@ -284,8 +301,67 @@ impl TopicConfig {
             config_type: definition.config_type(),
             documentation: definition.documentation,
             read_only: definition.is_fixed(),
+            broker_name: definition.broker,
         }
     }
+}
+
+fn check_count<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<(), TopicError> {
+    match names.nth(CONFIGS_PER_COMMAND) {
+        None => Ok(()),
+        Some(name) => Err(TopicError::InvalidConfig {
+            name: shown(name),
+            reason: format!("one command takes {CONFIGS_PER_COMMAND} entries"),
+        }),
+    }
+}
+
+fn defined(name: &str) -> Result<&'static Definition, TopicError> {
+    find(name).ok_or_else(|| TopicError::InvalidConfig {
+        name: shown(name),
+        reason: "no topic configuration has this name".to_owned(),
+    })
+}
+
+/// Sets an entry, or takes it out.
+fn put(
+    set: &mut BTreeMap<&'static str, String>,
+    definition: &'static Definition,
+    value: Option<&str>,
+) -> Result<(), TopicError> {
+    let name = || definition.name.to_owned();
+    let Some(value) = value else {
+        set.remove(definition.name);
+        return Ok(());
+    };
+    let parsed = definition.parse(value);
+    let value = parsed.map_err(|reason| TopicError::InvalidConfig {
+        name: name(),
+        reason,
+    })?;
+    if let Some(reason) = definition.refusal(&value) {
+        let name = name();
+        return Err(TopicError::UnsupportedConfig { name, reason });
+    }
+    set.insert(definition.name, value);
+    Ok(())
+}
+
+/// The items of an entry that is a list, set or by default.
+fn list_of(
+    set: &BTreeMap<&'static str, String>,
+    definition: &'static Definition,
+) -> Result<Vec<String>, TopicError> {
+    if definition.config_type() != ConfigType::List {
+        return Err(TopicError::InvalidConfig {
+            name: definition.name.to_owned(),
+            reason: "it is no list: nothing can be appended to it or subtracted from it".to_owned(),
+        });
+    }
+    let value = set
+        .get(definition.name)
+        .map_or(definition.default, String::as_str);
+    Ok(items(value).map(str::to_owned).collect())
 }
 
 fn cleanup_policy(list: &str) -> CleanupPolicy {

@@ -25,11 +25,21 @@ pub enum ConfigType {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Values {
     Boolean,
-    Int { min: i64, max: i64 },
-    Long { min: i64 },
-    Double { min: f64, max: f64 },
+    Int {
+        min: i64,
+        max: i64,
+    },
+    Long {
+        min: i64,
+    },
+    Double {
+        min: f64,
+        max: f64,
+    },
     OneOf(&'static [&'static str]),
     ListOf(&'static [&'static str]),
+    /// A list of anything.
+    List,
     Text,
 }
 
@@ -51,6 +61,9 @@ pub(super) struct Definition {
     pub(super) default: &'static str,
     pub(super) values: Values,
     pub(super) support: Support,
+    /// What Kafka calls the broker's configuration that a topic's is by default
+    /// (`ServerTopicConfigSynonyms`); none, where the broker has none or another one.
+    pub(super) broker: Option<&'static str>,
     pub(super) documentation: &'static str,
 }
 
@@ -62,7 +75,7 @@ impl Definition {
             Values::Long { .. } => ConfigType::Long,
             Values::Double { .. } => ConfigType::Double,
             Values::OneOf(_) | Values::Text => ConfigType::String,
-            Values::ListOf(_) => ConfigType::List,
+            Values::ListOf(_) | Values::List => ConfigType::List,
         }
     }
 
@@ -71,20 +84,20 @@ impl Definition {
         matches!(self.support, Support::DefaultOnly(_))
     }
 
-    /// Checks a value and brings it into the form in which it is kept. The error says what is
-    /// allowed.
-    pub(super) fn check(&self, value: &str) -> Result<String, String> {
-        let value = self.parse(value.trim())?;
+    /// Why a value that [`Definition::parse`] gave is not taken here, if it is not.
+    pub(super) fn refusal(&self, value: &str) -> Option<String> {
         match self.support {
-            Support::DefaultOnly(reason) if value != self.default => Err(format!(
+            Support::DefaultOnly(reason) if value != self.default => Some(format!(
                 "'{value}' is not supported, only '{}': {reason}",
                 self.default
             )),
-            _ => Ok(value),
+            _ => None,
         }
     }
 
-    fn parse(&self, value: &str) -> Result<String, String> {
+    /// Brings a value into the form in which it is kept. The error says what is allowed.
+    pub(super) fn parse(&self, value: &str) -> Result<String, String> {
+        let value = value.trim();
         if value.len() > CONFIG_VALUE_CHARS {
             return Err(format!(
                 "the value has {} characters; {CONFIG_VALUE_CHARS} are allowed",
@@ -118,9 +131,16 @@ impl Definition {
                     refused(format!("a list of {}", allowed.join(", ")))
                 }
             }
+            Values::List => Ok(items(value).collect::<Vec<_>>().join(",")),
             Values::Text => Ok(value.to_owned()),
         }
     }
+}
+
+/// The items of a list.
+pub(super) fn items(list: &str) -> impl Iterator<Item = &str> {
+    let items = list.split(',').map(str::trim);
+    items.filter(|item| !item.is_empty())
 }
 
 fn integer(value: &str, min: i64, max: i64) -> Result<String, String> {
@@ -152,6 +172,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "delete",
         values: Values::ListOf(&["delete", "compact"]),
         support: Support::Honoured,
+        broker: Some("log.cleanup.policy"),
         documentation: "What is done with old records: 'delete' removes them when a limit of \
                         time or bytes is passed, 'compact' removes those whose key comes again \
                         later; both may be set.",
@@ -161,6 +182,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "-1",
         values: Values::Int { min: -1, max: 9 },
         support: Support::Advisory,
+        broker: Some("compression.gzip.level"),
         documentation: "Without effect: batches are stored as producers compress them.",
     },
     Definition {
@@ -168,6 +190,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "9",
         values: Values::Int { min: 1, max: 17 },
         support: Support::Advisory,
+        broker: Some("compression.lz4.level"),
         documentation: "Without effect: batches are stored as producers compress them.",
     },
     Definition {
@@ -178,6 +201,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
             "batches are stored byte for byte as producers send them; set compression.type of \
              the producer",
         ),
+        broker: Some("compression.type"),
         documentation: "'producer': batches are stored as producers compress them.",
     },
     Definition {
@@ -188,6 +212,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
             max: 22,
         },
         support: Support::Advisory,
+        broker: Some("compression.zstd.level"),
         documentation: "Without effect: batches are stored as producers compress them.",
     },
     Definition {
@@ -195,6 +220,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "86400000",
         values: Values::Long { min: 0 },
         support: Support::Honoured,
+        broker: Some("log.cleaner.delete.retention.ms"),
         documentation: "How long a compacted topic keeps a tombstone (a record without a \
                         value) after compaction first met it.",
     },
@@ -203,6 +229,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "60000",
         values: Values::Long { min: 0 },
         support: Support::Advisory,
+        broker: Some("log.segment.delete.delay.ms"),
         documentation: "Without effect: space of deleted records is used again as soon as \
                         nobody reads it.",
     },
@@ -211,6 +238,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: UNLIMITED,
         values: Values::Long { min: 1 },
         support: Support::Advisory,
+        broker: Some("log.flush.interval.messages"),
         documentation: "Without effect: ringlog.durability says what an acknowledgement means.",
     },
     Definition {
@@ -218,13 +246,15 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: UNLIMITED,
         values: Values::Long { min: 0 },
         support: Support::Advisory,
+        broker: Some("log.flush.interval.ms"),
         documentation: "Without effect: ringlog.durability says what an acknowledgement means.",
     },
     Definition {
         name: "follower.replication.throttled.replicas",
         default: "",
-        values: Values::Text,
+        values: Values::List,
         support: Support::Advisory,
+        broker: None,
         documentation: "Without effect: there is one replica.",
     },
     Definition {
@@ -232,13 +262,15 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "4096",
         values: Values::Int { min: 0, max: INT },
         support: Support::Advisory,
+        broker: Some("log.index.interval.bytes"),
         documentation: "Without effect: the index has an entry per partition and commit block.",
     },
     Definition {
         name: "leader.replication.throttled.replicas",
         default: "",
-        values: Values::Text,
+        values: Values::List,
         support: Support::Advisory,
+        broker: None,
         documentation: "Without effect: there is one replica.",
     },
     Definition {
@@ -246,6 +278,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "-2",
         values: Values::Long { min: -2 },
         support: Support::DefaultOnly(NOT_REMOTE),
+        broker: Some("log.local.retention.bytes"),
         documentation: "Bytes kept on local disks: '-2', as retention.bytes says.",
     },
     Definition {
@@ -253,6 +286,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "-2",
         values: Values::Long { min: -2 },
         support: Support::DefaultOnly(NOT_REMOTE),
+        broker: Some("log.local.retention.ms"),
         documentation: "Time for which records are kept on local disks: '-2', as retention.ms \
                         says.",
     },
@@ -261,6 +295,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: UNLIMITED,
         values: Values::Long { min: 1 },
         support: Support::Honoured,
+        broker: Some("log.cleaner.max.compaction.lag.ms"),
         documentation: "A compacted topic with older records that were not compacted yet is \
                         compacted, whatever min.cleanable.dirty.ratio says.",
     },
@@ -272,6 +307,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
             max: MESSAGE_BYTES,
         },
         support: Support::Honoured,
+        broker: Some("message.max.bytes"),
         documentation: "Largest record batch, as it is stored.",
     },
     Definition {
@@ -279,6 +315,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "true",
         values: Values::Boolean,
         support: Support::Advisory,
+        broker: Some("log.message.downconversion.enable"),
         documentation: "Without effect: records are served in format 2, which every supported \
                         client reads.",
     },
@@ -287,6 +324,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "3.0-IV1",
         values: Values::Text,
         support: Support::Advisory,
+        broker: Some("log.message.format.version"),
         documentation: "Without effect, as in Kafka since 3.0: records are stored in format 2.",
     },
     Definition {
@@ -294,6 +332,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: UNLIMITED,
         values: Values::Long { min: 0 },
         support: Support::Honoured,
+        broker: Some("log.message.timestamp.after.max.ms"),
         documentation: "How far a record's timestamp may lie ahead of the node's clock. Not for \
                         message.timestamp.type=LogAppendTime.",
     },
@@ -302,6 +341,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: UNLIMITED,
         values: Values::Long { min: 0 },
         support: Support::Honoured,
+        broker: Some("log.message.timestamp.before.max.ms"),
         documentation: "How far a record's timestamp may lie behind the node's clock. Not for \
                         message.timestamp.type=LogAppendTime.",
     },
@@ -313,6 +353,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
             "Kafka 4 has it no more; set message.timestamp.before.max.ms and \
              message.timestamp.after.max.ms",
         ),
+        broker: Some("log.message.timestamp.difference.max.ms"),
         documentation: "Replaced by message.timestamp.before.max.ms and \
                         message.timestamp.after.max.ms.",
     },
@@ -321,6 +362,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "CreateTime",
         values: Values::OneOf(&["CreateTime", "LogAppendTime"]),
         support: Support::Honoured,
+        broker: Some("log.message.timestamp.type"),
         documentation: "Whose clock gives records their timestamps: 'CreateTime' the \
                         producer's, 'LogAppendTime' the node's.",
     },
@@ -329,6 +371,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "0.5",
         values: Values::Double { min: 0.0, max: 1.0 },
         support: Support::Honoured,
+        broker: Some("log.cleaner.min.cleanable.ratio"),
         documentation: "A compacted topic is compacted when this share of its bytes was not \
                         yet.",
     },
@@ -337,6 +380,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "0",
         values: Values::Long { min: 0 },
         support: Support::Honoured,
+        broker: Some("log.cleaner.min.compaction.lag.ms"),
         documentation: "A compacted topic keeps younger records whatever comes behind them.",
     },
     Definition {
@@ -344,6 +388,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "1",
         values: Values::Int { min: 1, max: INT },
         support: Support::Advisory,
+        broker: Some("min.insync.replicas"),
         documentation: "Without effect: there is one replica. ringlog.durability says what an \
                         acknowledgement means.",
     },
@@ -352,6 +397,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "false",
         values: Values::Boolean,
         support: Support::Advisory,
+        broker: Some("log.preallocate"),
         documentation: "Without effect: segments are always preallocated.",
     },
     Definition {
@@ -359,6 +405,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "false",
         values: Values::Boolean,
         support: Support::DefaultOnly(NOT_REMOTE),
+        broker: None,
         documentation: "Nothing is copied to remote storage.",
     },
     Definition {
@@ -366,6 +413,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "false",
         values: Values::Boolean,
         support: Support::DefaultOnly(NOT_REMOTE),
+        broker: None,
         documentation: "Nothing is copied to remote storage.",
     },
     Definition {
@@ -373,6 +421,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "false",
         values: Values::Boolean,
         support: Support::DefaultOnly(NOT_REMOTE),
+        broker: None,
         documentation: "Nothing is copied to remote storage.",
     },
     Definition {
@@ -380,6 +429,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "-1",
         values: Values::Long { min: -1 },
         support: Support::Honoured,
+        broker: Some("log.retention.bytes"),
         documentation: "Bytes of a partition above which its oldest records are deleted, in steps \
                         of the node's segments, which partitions share; '-1': no limit.",
     },
@@ -388,6 +438,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "604800000",
         values: Values::Long { min: -1 },
         support: Support::Honoured,
+        broker: Some("log.retention.ms"),
         documentation: "Time after which records are deleted, by their timestamps and at the \
                         next check (log.retention.check.interval.ms of the broker); '-1': never.",
     },
@@ -396,6 +447,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "flushed",
         values: Values::OneOf(&["flushed", "written", "buffered"]),
         support: Support::Honoured,
+        broker: None,
         documentation: "What an acknowledgement means. 'flushed': on stable storage, neither a \
                         crash nor a power cut loses it. 'written': written, and flushed some \
                         milliseconds later; a crash of the node loses nothing, a power cut or a \
@@ -409,6 +461,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "1073741824",
         values: Values::Int { min: 14, max: INT },
         support: Support::Advisory,
+        broker: None,
         documentation: "Without effect: all partitions of a core share one log with segments of \
                         its own size.",
     },
@@ -417,6 +470,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "10485760",
         values: Values::Int { min: 4, max: INT },
         support: Support::Advisory,
+        broker: Some("log.index.size.max.bytes"),
         documentation: "Without effect: indexes are not preallocated.",
     },
     Definition {
@@ -424,6 +478,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "0",
         values: Values::Long { min: 0 },
         support: Support::Advisory,
+        broker: Some("log.roll.jitter.ms"),
         documentation: "Without effect: all partitions of a core share one log.",
     },
     Definition {
@@ -431,6 +486,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "604800000",
         values: Values::Long { min: 1 },
         support: Support::Advisory,
+        broker: Some("log.roll.ms"),
         documentation: "Without effect: all partitions of a core share one log with segments of \
                         its own size.",
     },
@@ -439,6 +495,10 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         default: "false",
         values: Values::Boolean,
         support: Support::DefaultOnly("there is one replica, and it is never given up for another"),
+        broker: Some("unclean.leader.election.enable"),
         documentation: "There is one replica.",
     },
 ];
+
+#[cfg(test)]
+mod tests;

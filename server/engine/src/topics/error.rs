@@ -45,12 +45,20 @@ pub enum TopicError {
         /// Why not.
         reason: String,
     },
-    /// A configuration entry that is unknown, malformed, out of range or not supported.
+    /// A configuration entry that is unknown, malformed or out of range.
     #[error("topic configuration {name} is not valid: {reason}")]
     InvalidConfig {
         /// The entry's name, cut to a length that can be shown.
         name: String,
         /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+    /// A configuration entry that Kafka takes and this node cannot keep.
+    #[error("topic configuration {name} cannot be had: {reason}")]
+    UnsupportedConfig {
+        /// The entry's name.
+        name: String,
+        /// Why not, and what would be taken.
         reason: String,
     },
     /// The node has as many topics as it holds.

@@ -22,7 +22,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-pub use command::TopicCommand;
+pub use command::{ConfigChange, TopicCommand};
 pub use config::{CleanupPolicy, ConfigEntry, Durability, TopicConfig};
 pub use config_definitions::ConfigType;
 pub use error::TopicError;

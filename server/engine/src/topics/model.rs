@@ -44,6 +44,7 @@ impl Model {
                 let topic = self.topics.iter_mut().find(of(*number)).unwrap();
                 topic.partitions.extend(partitions);
             }
+            MetadataRecord::User(_) => {}
             MetadataRecord::ConfigsSet { number, config } => {
                 self.topics.iter_mut().find(of(*number)).unwrap().config = config.clone();
             }
@@ -116,19 +117,53 @@ impl Model {
                     partitions,
                 })
             }
-            TopicCommand::SetConfigs { number, configs } => {
-                let topic = find(number)?;
+            TopicCommand::AlterConfigs { number, changes } => {
+                let mut config = find(number)?.config.clone();
+                for (name, change) in changes {
+                    let value = Model::changed(&config, name, change)?;
+                    config = config.with(&[(name.clone(), value)]).unwrap();
+                }
+                let number = *number;
+                Ok(MetadataRecord::ConfigsSet { number, config })
+            }
+            TopicCommand::ReplaceConfigs { number, configs } => {
+                find(number)?;
                 if configs
                     .iter()
-                    .any(|(_, value)| value.as_deref() == Some("bad"))
+                    .any(|(_, value)| value.as_deref().is_none_or(|v| v == "bad"))
                 {
                     return Err("config");
                 }
-                let config = topic.config.with(configs).unwrap();
-                Ok(MetadataRecord::ConfigsSet {
-                    number: *number,
-                    config,
-                })
+                let config = TopicConfig::default().with(configs).unwrap();
+                let number = *number;
+                Ok(MetadataRecord::ConfigsSet { number, config })
+            }
+        }
+    }
+
+    /// The value that an entry gets by a change; the lists here have two items at most.
+    fn changed(
+        config: &TopicConfig,
+        name: &str,
+        change: &ConfigChange,
+    ) -> Result<Option<String>, &'static str> {
+        let is_list = name == "cleanup.policy";
+        let before = config.entry(name).unwrap().value;
+        match change {
+            ConfigChange::Reset => Ok(None),
+            ConfigChange::Set(value) if value == "bad" => Err("config"),
+            ConfigChange::Set(value) if is_list && value.parse::<u32>().is_ok() => Err("config"),
+            ConfigChange::Set(value) => Ok(Some(value.clone())),
+            _ if !is_list => Err("config"),
+            ConfigChange::Append(item) if item != "delete" && item != "compact" => Err("config"),
+            ConfigChange::Append(item) if before.contains(item.as_str()) => {
+                Ok(Some(before.to_owned()))
+            }
+            ConfigChange::Append(item) => Ok(Some(format!("{before},{item}"))),
+            ConfigChange::Subtract(item) if before == item => Err("config"),
+            ConfigChange::Subtract(item) => {
+                let left = before.replace(&format!("{item},"), "");
+                Ok(Some(left.replace(&format!(",{item}"), "")))
             }
         }
     }
@@ -142,6 +177,7 @@ fn kind(error: &TopicError) -> &'static str {
         TopicError::Collides { .. } => "collides",
         TopicError::InvalidPartitions { .. } => "partitions",
         TopicError::InvalidConfig { .. } => "config",
+        TopicError::UnsupportedConfig { .. } => "unsupported",
         TopicError::TooManyTopics { .. } => "topics",
         TopicError::TooManyPartitions { .. } => "all partitions",
         TopicError::TooManyPending { .. } => "pending",
@@ -172,6 +208,25 @@ fn configs() -> impl Strategy<Value = Vec<(String, Option<String>)>> {
     )
 }
 
+fn changes() -> impl Strategy<Value = Vec<(String, ConfigChange)>> {
+    let name = prop_oneof![Just("retention.ms"), Just("cleanup.policy")];
+    let text = prop_oneof![Just("7"), Just("bad"), Just("delete"), Just("compact")];
+    let change = (0u8..4, text.clone()).prop_map(|(kind, text)| match kind {
+        0 => ConfigChange::Set(text.to_owned()),
+        1 => ConfigChange::Reset,
+        2 => ConfigChange::Append(text.to_owned()),
+        _ => ConfigChange::Subtract(text.to_owned()),
+    });
+    let entry = (name, change).prop_filter("a number is no text", |(name, change)| {
+        let words = ["delete", "compact"].map(|word| ConfigChange::Set(word.to_owned()));
+        *name == "cleanup.policy" || !words.contains(change)
+    });
+    proptest::collection::vec(
+        entry.prop_map(|(name, change)| (name.to_owned(), change)),
+        0..4,
+    )
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let number = || (0u32..12).prop_map(TopicNumber);
     let name = proptest::sample::select(&NAMES[..]);
@@ -183,8 +238,11 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (number(), 0u32..9).prop_map(|(number, total)| {
             Step::Command(TopicCommand::AddPartitions { number, total })
         }),
-        3 => (number(), configs()).prop_map(|(number, configs)| {
-            Step::Command(TopicCommand::SetConfigs { number, configs })
+        2 => (number(), configs()).prop_map(|(number, configs)| {
+            Step::Command(TopicCommand::ReplaceConfigs { number, configs })
+        }),
+        3 => (number(), changes()).prop_map(|(number, changes)| {
+            Step::Command(TopicCommand::AlterConfigs { number, changes })
         }),
         10 => Just(Step::Apply),
         2 => Just(Step::Abandon),

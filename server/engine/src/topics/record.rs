@@ -8,6 +8,7 @@
 //!   3 topic deleted     number u32
 //!   4 partitions added  number u32, partitions (the new ones)
 //!   5 configs set       number u32, configs (all that are set from now on)
+//!   6 credentials set, 7 credential removed         see `users/record.rs`
 //! partitions = count u32, { log u32 }*     configs = count u32, { name text, value text }*
 //! text = length u32, UTF-8
 //! ```
@@ -15,6 +16,8 @@
 use ringlog_types::{LogId, TopicNumber};
 
 use crate::little_endian::{DecodeError, Reader, Writer};
+use crate::users::UserRecord;
+use crate::users::record::{put_removed, put_set, take_removed, take_set};
 
 use super::config::TopicConfig;
 use super::topic::TopicId;
@@ -22,7 +25,7 @@ use super::topic::TopicId;
 const WHAT: &str = "a metadata record";
 const VERSION: u16 = 1;
 
-/// A decided change to the topics.
+/// A decided change to the topics, or to what else goes through the metadata log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetadataRecord {
     /// The node got its identity.
@@ -62,6 +65,8 @@ pub enum MetadataRecord {
         /// Its whole configuration.
         config: TopicConfig,
     },
+    /// A change to the users: of the topics only the version changes.
+    User(UserRecord),
 }
 
 impl MetadataRecord {
@@ -102,6 +107,14 @@ impl MetadataRecord {
                 out.u32(number.0);
                 put_config(&mut out, config);
             }
+            MetadataRecord::User(UserRecord::Set { user, credentials }) => {
+                out.u8(6);
+                put_set(&mut out, user, credentials);
+            }
+            MetadataRecord::User(UserRecord::Removed { user, mechanism }) => {
+                out.u8(7);
+                put_removed(&mut out, user, *mechanism);
+            }
         }
         out.into_bytes()
     }
@@ -134,6 +147,8 @@ impl MetadataRecord {
                 number: TopicNumber(reader.u32("the topic number")?),
                 config: take_config(&mut reader)?,
             },
+            6 => MetadataRecord::User(take_set(&mut reader)?),
+            7 => MetadataRecord::User(take_removed(&mut reader)?),
             kind => return Err(reader.invalid(format!("no record has the kind {kind}"))),
         };
         reader.finish()?;

@@ -150,6 +150,7 @@ impl Topics {
                     topic.config = config.clone();
                 }
             }
+            MetadataRecord::User(_) => {}
         }
     }
 
@@ -364,12 +365,15 @@ impl Topics {
             TopicCommand::AddPartitions { number, total } => {
                 self.decide_partitions(*number, *total)
             }
-            TopicCommand::SetConfigs { number, configs } => {
-                let config = self.expect_topic(*number)?.with(configs)?;
-                Ok(MetadataRecord::ConfigsSet {
-                    number: *number,
-                    config,
-                })
+            TopicCommand::AlterConfigs { number, changes } => {
+                let config = self.expect_topic(*number)?.altered(changes)?;
+                let number = *number;
+                Ok(MetadataRecord::ConfigsSet { number, config })
+            }
+            TopicCommand::ReplaceConfigs { number, configs } => {
+                self.expect_topic(*number)?;
+                let (number, config) = (*number, new_config(configs)?);
+                Ok(MetadataRecord::ConfigsSet { number, config })
             }
         }
     }
@@ -388,14 +392,7 @@ impl Topics {
             return Err(TopicError::InvalidPartitions { found: 0, reason });
         }
         self.check_partitions(partitions, partitions)?;
-        if let Some((name, None)) = configs.iter().find(|(_, value)| value.is_none()) {
-            let reason = "it has no value".to_owned();
-            return Err(TopicError::InvalidConfig {
-                name: names::shown(name),
-                reason,
-            });
-        }
-        let config = TopicConfig::default().with(configs)?;
+        let config = new_config(configs)?;
         let deleted = self
             .pending
             .deleted()
@@ -545,6 +542,18 @@ impl Topics {
             number = number.wrapping_add(1);
         }
     }
+}
+
+/// The configuration of these values, where each must have one.
+fn new_config(configs: &[(String, Option<String>)]) -> Result<TopicConfig, TopicError> {
+    if let Some((name, None)) = configs.iter().find(|(_, value)| value.is_none()) {
+        let reason = "it has no value".to_owned();
+        return Err(TopicError::InvalidConfig {
+            name: names::shown(name),
+            reason,
+        });
+    }
+    TopicConfig::default().with(configs)
 }
 
 fn put_topic(out: &mut Writer, topic: &Topic) {

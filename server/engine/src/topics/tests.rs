@@ -224,9 +224,10 @@ fn the_table_of_configurations_is_sorted_and_its_defaults_are_valid() {
     assert!(DEFINITIONS.is_sorted_by(|a, b| a.name < b.name));
     for definition in DEFINITIONS {
         assert_eq!(
-            definition.check(definition.default).as_deref(),
+            definition.parse(definition.default).as_deref(),
             Ok(definition.default)
         );
+        assert_eq!(definition.refusal(definition.default), None);
         assert!(!definition.documentation.is_empty());
     }
 }
@@ -374,7 +375,12 @@ fn what_would_be_an_empty_promise_is_refused_with_the_reason() {
             "message.timestamp.before.max.ms",
         ),
     ] {
-        let reason = reason(&[(name, value)]);
+        let refused = config(&[(name, value)]).unwrap_err();
+        assert!(
+            matches!(refused, TopicError::UnsupportedConfig { .. }),
+            "{refused}"
+        );
+        let reason = refused.to_string();
         assert!(
             reason.contains(because) && reason.contains("is not supported"),
             "{reason}"
@@ -416,18 +422,80 @@ fn configurations_are_changed_one_by_one_and_go_back_to_the_default() {
     };
     carry_out(&mut topics, &command, 2);
     let number = TopicNumber(0);
-    let configs = vec![("retention.ms".to_owned(), None)];
-    carry_out(
-        &mut topics,
-        &TopicCommand::SetConfigs { number, configs },
-        0,
-    );
+    let changes = vec![("retention.ms".to_owned(), ConfigChange::Reset)];
+    let command = TopicCommand::AlterConfigs { number, changes };
+    carry_out(&mut topics, &command, 0);
     let config = &topics.by_number(number).unwrap().config;
     assert_eq!(
         config.overrides().collect::<Vec<_>>(),
         [("retention.bytes", "6")]
     );
     assert_eq!(config.retention_ms(), Some(604_800_000));
+}
+
+#[test]
+fn a_configuration_is_replaced_as_a_whole() {
+    let mut topics = topics();
+    let number = TopicNumber(0);
+    let command = TopicCommand::Create {
+        name: "a".to_owned(),
+        partitions: 1,
+        configs: entries(&[("retention.ms", "5"), ("retention.bytes", "6")]),
+    };
+    carry_out(&mut topics, &command, 2);
+    let configs = entries(&[("retention.bytes", "7")]);
+    let command = TopicCommand::ReplaceConfigs { number, configs };
+    carry_out(&mut topics, &command, 0);
+    let config = &topics.by_number(number).unwrap().config;
+    let overrides: Vec<_> = config.overrides().collect();
+    assert_eq!(overrides, [("retention.bytes", "7")]);
+    let configs = vec![("retention.ms".to_owned(), None)];
+    let refused = topics.validate(&TopicCommand::ReplaceConfigs { number, configs });
+    assert!(matches!(refused, Err(TopicError::InvalidConfig { .. })));
+    let number = TopicNumber(9);
+    let configs = Vec::new();
+    let refused = topics.validate(&TopicCommand::ReplaceConfigs { number, configs });
+    assert_eq!(refused, Err(TopicError::UnknownTopic { number }));
+}
+
+#[test]
+fn items_are_appended_to_lists_and_subtracted_from_them() {
+    let policy = |config: &TopicConfig| {
+        let entry = config.entry("cleanup.policy").unwrap();
+        (entry.value.to_owned(), entry.is_default)
+    };
+    let alter = |config: &TopicConfig, change: ConfigChange| {
+        config.altered(&[("cleanup.policy".to_owned(), change)])
+    };
+    let append = |items: &str| ConfigChange::Append(items.to_owned());
+    let subtract = |items: &str| ConfigChange::Subtract(items.to_owned());
+    let both = alter(&TopicConfig::default(), append("compact,delete")).unwrap();
+    assert_eq!(policy(&both), ("delete,compact".to_owned(), false));
+    assert_eq!(both.cleanup_policy(), CleanupPolicy::CompactDelete);
+    let compact = alter(&both, subtract(" delete , shred")).unwrap();
+    assert_eq!(policy(&compact), ("compact".to_owned(), false));
+    let refused = alter(&both, append("shred")).unwrap_err();
+    assert!(matches!(refused, TopicError::InvalidConfig { .. }));
+    let refused = alter(&compact, subtract("compact")).unwrap_err();
+    assert!(refused.to_string().contains("a list of delete, compact"));
+    // Changes of one command follow each other.
+    let changes = [
+        ("cleanup.policy".to_owned(), append("compact")),
+        ("cleanup.policy".to_owned(), subtract("delete")),
+    ];
+    let changed = TopicConfig::default().altered(&changes).unwrap();
+    assert_eq!(changed, compact);
+    let changes = [("retention.ms".to_owned(), append("5"))];
+    let refused = both.altered(&changes).unwrap_err();
+    assert!(refused.to_string().contains("it is no list"), "{refused}");
+    let changes = [("no.such".to_owned(), ConfigChange::Reset)];
+    assert_eq!(both.altered(&changes).as_ref(), Ok(&both));
+    let changes = [("no.such".to_owned(), append("5"))];
+    let refused = both.altered(&changes).unwrap_err();
+    assert!(refused.to_string().contains("no topic configuration"));
+    let many = vec![("retention.ms".to_owned(), ConfigChange::Reset); 257];
+    let refused = both.altered(&many).unwrap_err();
+    assert!(refused.to_string().contains("256 entries"), "{refused}");
 }
 
 #[test]
@@ -467,7 +535,7 @@ fn records() -> Vec<MetadataRecord> {
             .prepare(&TopicCommand::AddPartitions { number, total: 5 }, 0)
             .unwrap(),
         topics
-            .prepare(&TopicCommand::SetConfigs { number, configs }, 0)
+            .prepare(&TopicCommand::ReplaceConfigs { number, configs }, 0)
             .unwrap(),
         topics.prepare(&TopicCommand::Delete { number }, 0).unwrap(),
     ]
@@ -598,7 +666,7 @@ proptest! {
                 0 | 1 => create(&format!("topic-{topic}"), topic + 1),
                 2 => TopicCommand::Delete { number: TopicNumber(topic) },
                 3 => TopicCommand::AddPartitions { number: TopicNumber(topic), total: 80 + topic },
-                4 => TopicCommand::SetConfigs {
+                4 => TopicCommand::ReplaceConfigs {
                     number: TopicNumber(topic),
                     configs: entries(&[("retention.ms", "77")]),
                 },

@@ -6,7 +6,7 @@
 //!
 //! [`limits::FETCH_ANSWER_BYTES`]: super::limits::FETCH_ANSWER_BYTES
 
-mod read;
+pub mod read;
 pub mod request;
 pub mod response;
 pub mod session;
@@ -80,7 +80,9 @@ pub async fn handle(
 }
 
 /// Reads until there is enough, something to tell at once, or no time left.
-async fn wait_and_read(core: &CoreHandle, request: &FetchRequest) -> Reading {
+///
+/// Cancellation: nothing is kept.
+pub async fn wait_and_read(core: &CoreHandle, request: &FetchRequest) -> Reading {
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let deadline = Instant::now() + wait.min(LONGEST_WAIT);
     let enough = usize::try_from(request.min_bytes)

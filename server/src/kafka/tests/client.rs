@@ -27,6 +27,7 @@ use crate::config::{Layers, Settings};
 use crate::kafka::connection;
 use crate::node::directory::DataDirectory;
 use crate::node::supervisor::{Node, Storage};
+use crate::security::Security;
 
 /// Longer than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,8 +64,10 @@ pub fn with_node_in(dir: &Path, more: &[&str], test: impl FnOnce(&[SocketAddr]) 
             },
             settings.kafka_addr,
         );
+        let security = Arc::new(Security::open(&settings).unwrap());
         Node::launch(
             settings,
+            security,
             directory,
             address,
             &storage,
@@ -170,6 +173,15 @@ impl Client {
         self.stream.read_exact(&mut rest).unwrap();
         let body = rest.split_off(4);
         (i32::from_be_bytes(rest.try_into().unwrap()), body)
+    }
+
+    /// The next bytes behind a length.
+    pub fn receive_token(&mut self) -> Vec<u8> {
+        let mut word = [0; 4];
+        self.stream.read_exact(&mut word).unwrap();
+        let mut token = vec![0; i32::from_be_bytes(word) as usize];
+        self.stream.read_exact(&mut token).unwrap();
+        token
     }
 
     /// Sends; `false` when the node has closed the connection.

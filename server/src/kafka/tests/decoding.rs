@@ -3,6 +3,9 @@
 use std::fmt::Debug;
 
 use bytes::Bytes;
+use kafka_protocol::messages::alter_partition_reassignments_request::{
+    ReassignablePartition, ReassignableTopic,
+};
 use kafka_protocol::messages::create_partitions_request::{
     CreatePartitionsAssignment, CreatePartitionsTopic,
 };
@@ -14,12 +17,23 @@ use kafka_protocol::messages::delete_records_request::{
 };
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
+use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
-    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiKey, ApiVersionsRequest, BrokerId,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
+    DescribeProducersRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+    alter_configs_request, describe_producers_request, incremental_alter_configs_request,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
@@ -29,6 +43,11 @@ use super::client::topic_name;
 use crate::kafka::bounds::Field;
 use crate::kafka::decode::decode;
 use crate::kafka::request::RequestHeader;
+use crate::kafka::{
+    alter_configs, alter_partition_reassignments, describe_log_dirs, describe_producers,
+    describe_topic_partitions, elect_leaders, incremental_alter_configs,
+    list_partition_reassignments, offset_for_leader_epoch,
+};
 use crate::kafka::{
     api_versions, apis, create_partitions, create_topics, delete_records, delete_topics,
     describe_cluster, describe_configs, init_producer_id, list_offsets, metadata,
@@ -160,6 +179,103 @@ fn requests_about_offsets_and_configurations_are_walked_as_they_are_decoded() {
             .with_configuration_keys(Some(vec![text("a"), text("b")]));
         let all = resource.clone().with_configuration_keys(None);
         DescribeConfigsRequest::default().with_resources(vec![resource, all])
+    });
+}
+
+#[test]
+fn requests_of_administrators_are_walked_as_they_are_decoded() {
+    agree(ApiKey::AlterConfigs, alter_configs::FIELDS, |_| {
+        let config = alter_configs_request::AlterableConfig::default()
+            .with_name(text("a"))
+            .with_value(None);
+        let resource = alter_configs_request::AlterConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text("topic"))
+            .with_configs(vec![config.clone(), config.with_value(Some(text("b")))]);
+        AlterConfigsRequest::default()
+            .with_resources(vec![resource.clone(), resource])
+            .with_validate_only(true)
+    });
+    let key = ApiKey::IncrementalAlterConfigs;
+    agree(key, incremental_alter_configs::FIELDS, |_| {
+        let config = incremental_alter_configs_request::AlterableConfig::default()
+            .with_name(text("a"))
+            .with_config_operation(3)
+            .with_value(None);
+        let resource = incremental_alter_configs_request::AlterConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text("topic"))
+            .with_configs(vec![config.clone(), config.with_value(Some(text("b")))]);
+        IncrementalAlterConfigsRequest::default()
+            .with_resources(vec![resource.clone(), resource])
+            .with_validate_only(true)
+    });
+    let key = ApiKey::OffsetForLeaderEpoch;
+    agree(key, offset_for_leader_epoch::FIELDS, |version| {
+        let partition = OffsetForLeaderPartition::default()
+            .with_partition(4)
+            .with_current_leader_epoch(7)
+            .with_leader_epoch(6);
+        let topic = OffsetForLeaderTopic::default()
+            .with_topic(topic_name("topic"))
+            .with_partitions(vec![partition.clone(), partition]);
+        let request =
+            OffsetForLeaderEpochRequest::default().with_topics(vec![topic.clone(), topic]);
+        if version >= 3 {
+            return request.with_replica_id(BrokerId(-1));
+        }
+        request
+    });
+    agree(
+        ApiKey::DescribeProducers,
+        describe_producers::FIELDS,
+        |_| {
+            let topic = describe_producers_request::TopicRequest::default()
+                .with_name(topic_name("topic"))
+                .with_partition_indexes(vec![1, 2]);
+            DescribeProducersRequest::default().with_topics(vec![topic.clone(), topic])
+        },
+    );
+    agree(ApiKey::DescribeLogDirs, describe_log_dirs::FIELDS, |_| {
+        let topic = DescribableLogDirTopic::default()
+            .with_topic(topic_name("topic"))
+            .with_partitions(vec![1, 2]);
+        DescribeLogDirsRequest::default().with_topics(Some(vec![topic.clone(), topic]))
+    });
+    let key = ApiKey::DescribeTopicPartitions;
+    agree(key, describe_topic_partitions::FIELDS, |_| {
+        let topic = TopicRequest::default().with_name(topic_name("topic"));
+        let cursor = Cursor::default()
+            .with_topic_name(topic_name("topic"))
+            .with_partition_index(7);
+        DescribeTopicPartitionsRequest::default()
+            .with_topics(vec![topic.clone(), topic])
+            .with_response_partition_limit(9)
+            .with_cursor(Some(cursor))
+    });
+    agree(ApiKey::ElectLeaders, elect_leaders::FIELDS, |_| {
+        let topic = TopicPartitions::default()
+            .with_topic(topic_name("topic"))
+            .with_partitions(vec![1, 2]);
+        ElectLeadersRequest::default().with_topic_partitions(Some(vec![topic.clone(), topic]))
+    });
+    let key = ApiKey::AlterPartitionReassignments;
+    agree(key, alter_partition_reassignments::FIELDS, |_| {
+        let partition = ReassignablePartition::default()
+            .with_partition_index(4)
+            .with_replicas(Some(vec![BrokerId(1), BrokerId(2)]));
+        let cancelled = partition.clone().with_replicas(None);
+        let topic = ReassignableTopic::default()
+            .with_name(topic_name("topic"))
+            .with_partitions(vec![partition, cancelled]);
+        AlterPartitionReassignmentsRequest::default().with_topics(vec![topic.clone(), topic])
+    });
+    let key = ApiKey::ListPartitionReassignments;
+    agree(key, list_partition_reassignments::FIELDS, |_| {
+        let topic = ListPartitionReassignmentsTopics::default()
+            .with_name(topic_name("topic"))
+            .with_partition_indexes(vec![1, 2]);
+        ListPartitionReassignmentsRequest::default().with_topics(Some(vec![topic.clone(), topic]))
     });
 }
 

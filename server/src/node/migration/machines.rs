@@ -5,12 +5,14 @@
 //! |---|---|
 //! | partitions, with their producers' windows | each partition to the log that owns it |
 //! | topics | to core 0, every partition with its new log |
+//! | users | to core 0 |
 //! | groups, with their offsets | each group to the log at its place among the cores |
 //! | producer ids | to nobody: new logs have new numbers, and these stand in front of their ids |
 
 use ringlog_engine::groups::Groups;
 use ringlog_engine::partitions::{Partitions, ProducerIds};
 use ringlog_engine::topics::{Owners, Topics, spread};
+use ringlog_engine::users::Users;
 use ringlog_types::LogId;
 
 use ringlog_machines::checkpoint_of;
@@ -22,8 +24,8 @@ pub(super) struct Machines {
     pub partitions: Partitions,
     /// Its groups.
     pub groups: Groups,
-    /// The topics, if the log is core 0's.
-    pub topics: Option<Topics>,
+    /// The topics and the users, if the log is core 0's.
+    pub metadata: Option<(Topics, Users)>,
 }
 
 /// The split.
@@ -42,15 +44,15 @@ pub(super) struct Split {
 /// # Panics
 /// When the first log has no topics, or there is no log to split for.
 pub(super) fn split(machines: Vec<Machines>, before: &[LogId], after: &[LogId]) -> Split {
-    let mut topics = None;
+    let mut metadata = None;
     let mut partitions = Vec::with_capacity(machines.len());
     let mut groups = Vec::with_capacity(machines.len());
     for of_log in machines {
-        topics = topics.or(of_log.topics);
+        metadata = metadata.or(of_log.metadata);
         partitions.push(of_log.partitions);
         groups.push(of_log.groups);
     }
-    let topics = topics.expect("core 0's log has the topics");
+    let (topics, users) = metadata.expect("core 0's log has the metadata");
     let owners = spread(&topics, before, after);
     let owner = |partition| {
         let log = owners.of(partition)?;
@@ -62,8 +64,8 @@ pub(super) fn split(machines: Vec<Machines>, before: &[LogId], after: &[LogId]) 
     let groups = Groups::split(&groups, after.len());
     let states = split.iter().zip(&groups).zip(after).enumerate();
     let states = states.map(|(core, ((partitions, groups), log))| {
-        let topics = (core == 0).then_some(&moved);
-        checkpoint_of(partitions, &ProducerIds::new(*log), groups, topics)
+        let metadata = (core == 0).then_some((&moved, &users));
+        checkpoint_of(partitions, &ProducerIds::new(*log), groups, metadata)
     });
     Split {
         before: topics,

@@ -3,6 +3,7 @@
 use ringlog_engine::groups::{GroupSettings, Groups};
 use ringlog_engine::partitions::{Partitions, ProducerIds};
 use ringlog_engine::topics::Topics;
+use ringlog_engine::users::Users;
 use ringlog_storage::io::uring::{UringIo, UringOptions};
 use ringlog_storage::log::{Log, LogConfig, Retired};
 use ringlog_types::LogId;
@@ -33,6 +34,7 @@ pub(super) fn retire(
     let failed = |reason: String| MigrationError::Retire { log, reason };
     let io = UringIo::open(path, uring).map_err(|error| failed(error.to_string()))?;
     let mut topics = Topics::new(logs.to_vec());
+    let mut users = Users::new();
     let mut partitions = Partitions::new();
     let mut producer_ids = ProducerIds::new(log);
     let mut groups = Groups::new(GroupSettings::default());
@@ -40,6 +42,7 @@ pub(super) fn retire(
     let owns_metadata = logs.first() == Some(&log);
     let mut machine = CoreMachine {
         topics: &mut topics,
+        users: &mut users,
         owns_metadata,
         log_id: log,
         partitions: &mut partitions,
@@ -68,7 +71,7 @@ pub(super) fn retire(
         machines: Machines {
             partitions,
             groups,
-            topics: owns_metadata.then_some(topics),
+            metadata: owns_metadata.then_some((topics, users)),
         },
     })
 }

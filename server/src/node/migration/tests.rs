@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use ringlog_engine::groups::{CommittedOffset, GroupRecord, GroupSettings, Groups, coordinator};
 use ringlog_engine::partitions::{Partitions, Prepared, ProducerIds};
 use ringlog_engine::topics::{MetadataRecord, TopicConfig, TopicId, Topics};
+use ringlog_engine::users::{Credential, Mechanism, UserRecord, Users};
 use ringlog_storage::format::manifest::{Counts, PartitionRow, RangeRow, SegmentRow};
 use ringlog_storage::format::origin::Origin;
 use ringlog_storage::log::{Retired, SegmentFile};
@@ -32,6 +33,21 @@ fn topics(counts: &[u32], logs: &[LogId]) -> Topics {
         });
     }
     topics
+}
+
+fn users() -> Users {
+    let mut users = Users::new();
+    let credential = Credential {
+        iterations: 4096,
+        salt: b"salt".to_vec(),
+        stored_key: vec![1; 32],
+        server_key: vec![2; 32],
+    };
+    users.apply(&UserRecord::Set {
+        user: "a".to_owned(),
+        credentials: vec![(Mechanism::ScramSha256, credential)],
+    });
+    users
 }
 
 fn logs(from: u32, count: u32) -> Vec<LogId> {
@@ -195,19 +211,21 @@ fn machines_of_new_logs_restore_what_the_old_ones_remembered() {
         Machines {
             partitions,
             groups: with_offsets(&before, *log),
-            topics: (*log == LogId(0)).then(|| topics.clone()),
+            metadata: (*log == LogId(0)).then(|| (topics.clone(), users())),
         }
     });
     let split = split(machines.collect(), &before, &after);
     let mut found = 0;
     for (core, (log, state)) in after.iter().zip(&split.states).enumerate() {
         let mut topics = Topics::new(after.clone());
+        let mut kept_users = Users::new();
         let mut partitions = Partitions::new();
         let mut producer_ids = ProducerIds::new(*log);
         let mut groups = Groups::new(GroupSettings::default());
         let mut effects = Effects::default();
         let mut machine = CoreMachine {
             topics: &mut topics,
+            users: &mut kept_users,
             owns_metadata: core == 0,
             log_id: *log,
             partitions: &mut partitions,
@@ -217,6 +235,7 @@ fn machines_of_new_logs_restore_what_the_old_ones_remembered() {
         };
         machine.restore(state).unwrap();
         assert_eq!(topics.iter().len(), usize::from(core == 0));
+        assert_eq!(kept_users.has("a"), core == 0);
         for group in GROUPS {
             let found = groups.offset(group, PartitionId::new(TopicNumber(0), 0));
             assert_eq!(found.is_some(), coordinator(group, after.len()) == core);

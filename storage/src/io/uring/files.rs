@@ -11,6 +11,7 @@ use io_uring::IoUring;
 
 use super::super::FileId;
 use super::report::Registration;
+use super::written::Written;
 
 /// Most slots registered with a ring.
 const REGISTERED_SLOTS: u32 = 1024;
@@ -33,7 +34,11 @@ struct Slot {
 #[derive(Debug)]
 enum State {
     Free,
-    Open { fd: OwnedFd, registered: bool },
+    Open {
+        fd: OwnedFd,
+        registered: bool,
+        written: Written,
+    },
     Closing,
 }
 
@@ -74,8 +79,13 @@ impl Files {
         )
     }
 
-    /// Takes over a freshly opened file.
-    pub(super) fn insert(&mut self, ring: &IoUring, fd: OwnedFd) -> io::Result<FileId> {
+    /// Takes over a freshly opened file, of which so much is written.
+    pub(super) fn insert(
+        &mut self,
+        ring: &IoUring,
+        fd: OwnedFd,
+        written: Written,
+    ) -> io::Result<FileId> {
         let index = match self
             .slots
             .iter()
@@ -101,7 +111,11 @@ impl Files {
                 .is_ok();
         let slot = &mut self.slots[index];
         slot.uses = slot.uses.wrapping_add(1);
-        slot.state = State::Open { fd, registered };
+        slot.state = State::Open {
+            fd,
+            registered,
+            written,
+        };
         Ok(FileId(u32::from(slot.uses) << 16 | number))
     }
 
@@ -134,6 +148,15 @@ impl Files {
         }
     }
 
+    /// How far the file was written.
+    pub(super) fn written(&mut self, file: FileId) -> Option<&mut Written> {
+        let index = self.find(file)?.0;
+        match &mut self.slots[index].state {
+            State::Open { written, .. } => Some(written),
+            State::Free | State::Closing => None,
+        }
+    }
+
     /// Whether closing the file changes the ring's table.
     pub(super) fn is_registered(&self, file: FileId) -> bool {
         self.target(file).is_some_and(|target| target.registered)
@@ -144,7 +167,7 @@ impl Files {
     pub(super) fn start_close(&mut self, ring: &IoUring, file: FileId) -> Option<RawFd> {
         let index = self.find(file)?.0;
         match std::mem::replace(&mut self.slots[index].state, State::Closing) {
-            State::Open { fd, registered } => {
+            State::Open { fd, registered, .. } => {
                 if registered {
                     // Fails only for a slot that does not exist, and this one does.
                     let removed = ring.submitter().register_files_update(index as u32, &[-1]);

@@ -197,6 +197,21 @@ impl Flight {
         moved > 0 && *filled < buf.len() && filled.is_multiple_of(block_bytes)
     }
 
+    /// Where it writes, and how many bytes.
+    pub(super) fn writes(&self) -> Option<(FileId, u64, u64)> {
+        let Work::Write {
+            file,
+            offset,
+            iovecs,
+            ..
+        } = &self.work
+        else {
+            return None;
+        };
+        let bytes = iovecs.iter().map(|iovec| iovec.iov_len as u64).sum();
+        Some((*file, *offset, bytes))
+    }
+
     /// The submission entry. `target` names [`Flight::file`]; for a close it is the descriptor.
     pub(super) fn entry(&mut self, target: Target, ring: &RingTraits) -> squeue::Entry {
         let fd = types::Fd(target.number);

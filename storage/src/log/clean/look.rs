@@ -2,171 +2,243 @@
 //! partition has in them, and whether their records follow each other. Of a segment that a run covers
 //! that stands in its footer alone.
 //!
-//! ```text
-//! policy, from sums ─► footers of covered segments ─► what they hold, some rows a call ─► policy again ─► a run
-//! ```
 //! What was found of a covered segment is remembered, so that one that is not worth it is not read
-//! again and again.
+//! again and again. Between two steps anything may change: what matters is looked at again before a
+//! run begins.
 
 use std::rc::Rc;
 
-use ringlog_types::Offset;
+use ringlog_types::PartitionId;
 
-use super::look_state::{Held, Known, Look, Looked};
+use super::held::{Step, Walk};
+use super::look_state::{Begun, Closer, Closeup, Count, Found, Known, Look, Looked, Order, Tally};
+use super::order::{Ordered, Ordering};
+use super::plan::Lasting;
+use super::policy::{Candidate, choose};
+use super::state::Run;
+use crate::format::replaced::Moved;
 use crate::io::Io;
-use crate::log::index::Footer;
 use crate::log::{Log, Read};
 
-/// Rows looked at in one call.
-const ROWS_PER_CALL: usize = 8 << 10;
-
 impl<I: Io> Log<I> {
-    /// Whether a look at segments is under way: [`Log::plan_cleaning`] goes on with it.
-    #[must_use]
-    pub fn looks_at_segments(&self) -> bool {
-        self.cleaner.look.is_some()
-    }
-
-    /// Goes on with a look.
-    pub(super) fn look_closer(&mut self, mut look: Look) -> Looked {
-        let mut rows = 0;
-        while let Some(id) = look.left.front().copied() {
-            if self.runs.takes(id) || !self.segments.live.contains_key(&id) {
-                return Looked::Over;
+    /// Goes on with a look at what segments hold.
+    pub(super) fn look_closer(
+        &mut self,
+        mut closer: Closer,
+        rows: &mut usize,
+        lasting: &dyn Fn(PartitionId) -> Lasting,
+    ) -> Looked {
+        loop {
+            if *rows == 0 {
+                return Looked::Later(Look::Closer(closer));
             }
-            if self.is_covered(id) && !look.rows.contains_key(&id) {
-                match self.footer(id) {
-                    Ok(footer) if footer.is_rebuilt() || !self.is_what_counts(id, &footer) => {
-                        self.cleaner.unclean.insert(id);
-                        return Looked::Over;
+            *rows -= 1;
+            let Some(at) = &mut closer.at else {
+                let Some(id) = closer.left.pop_front() else {
+                    break;
+                };
+                match self.begin_closeup(id, &mut closer.found) {
+                    Begun::Yes(closeup) => closer.at = Some(closeup),
+                    Begun::Later => {
+                        closer.left.push_front(id);
+                        return Looked::Later(Look::Closer(closer));
                     }
-                    Ok(footer) => {
-                        look.rows.insert(id, footer);
-                    }
-                    Err(Read::Pending(_)) => return Looked::Goes(look),
-                    Err(_) => return Looked::Over,
+                    Begun::No => return Looked::Over,
+                }
+                continue;
+            };
+            if let Some(count) = &mut at.count {
+                if self.count_row(at.walk.segment, count) {
+                    continue;
+                }
+                if !self.end_count(at.walk.segment, count) {
+                    return Looked::Over;
+                }
+                at.count = None;
+                continue;
+            }
+            match self.walk(&mut at.walk) {
+                Step::Held(held) => {
+                    self.weigh(&mut at.tally, &held, lasting);
+                    at.held.push(held);
+                }
+                Step::Passed => {}
+                Step::End => {
+                    let id = at.walk.segment;
+                    closer.found.tallies.insert(id, at.tally);
+                    closer.found.held.insert(id, std::mem::take(&mut at.held));
+                    closer.at = None;
                 }
             }
-            let footer = look.rows.get(&id).map(Rc::clone);
-            rows += footer.as_ref().map_or(0, |footer| footer.rows().len());
-            if let Some(footer) = &footer {
-                self.note_amplification(id, footer);
-            }
-            let held = self.held_in(id, footer.as_deref());
-            rows += held.len();
-            look.held.insert(id, held);
-            look.left.pop_front();
-            if rows >= ROWS_PER_CALL && !look.left.is_empty() {
-                return Looked::Goes(look);
-            }
         }
-        // What a run took or gave back meanwhile is not as it was seen.
-        let is_same = |id: &u64| {
-            let is_there = self.segments.live.contains_key(id) && !self.runs.takes(*id);
-            is_there && self.is_covered(*id) == look.rows.contains_key(id)
+        self.choose_again(closer.found)
+    }
+
+    /// Begins with one of the segments.
+    fn begin_closeup(&mut self, id: u64, found: &mut Found) -> Begun {
+        if self.runs.takes(id) || !self.segments.live.contains_key(&id) {
+            return Begun::No;
+        }
+        if self.is_covered(id) {
+            match self.footer(id) {
+                Ok(footer) if footer.is_rebuilt() => {
+                    self.cleaner.unclean.insert(id);
+                    return Begun::No;
+                }
+                Ok(footer) => found.rows.insert(id, footer),
+                Err(Read::Pending(_)) => return Begun::Later,
+                Err(_) => return Begun::No,
+            };
+        }
+        let footer = found.rows.get(&id);
+        let live = self.segments.live.get(&id);
+        let count = footer.map(|footer| Count {
+            footer: Rc::clone(footer),
+            covered: live.and_then(|live| live.index.covered),
+            at: 0,
+            rows: 0,
+            read: 0.0,
+            wanted: 0.0,
+        });
+        Begun::Yes(Box::new(Closeup {
+            count,
+            walk: Walk::new(id, footer.map(Rc::clone)),
+            held: Vec::new(),
+            tally: Tally::default(),
+        }))
+    }
+
+    /// Counts the next row of a footer. `false`: there is none.
+    fn count_row(&self, segment: u64, count: &mut Count) -> bool {
+        let Some((partition, row)) = count.footer.rows().get(count.at) else {
+            return false;
         };
-        if look.sources.iter().all(is_same) {
-            Looked::Whole(look)
-        } else {
-            Looked::Over
-        }
+        count.at += 1;
+        let unit = f64::from(u32::try_from(self.unit).unwrap_or(0));
+        count.read += f64::from(row.block_units) * unit;
+        count.wanted += f64::from(row.payload_bytes);
+        let live = self.segments.live.get(&segment);
+        let is_here = live.is_some_and(|live| !live.index.moved.contains(partition));
+        let counts = self.counted(*partition).is_some_and(|at| row.end > at);
+        count.rows += u64::from(is_here && counts);
+        true
     }
 
     /// Whether a covered segment's footer has the rows that are counted, no more and no fewer: it
-    /// may speak of records that were lost when it was written.
-    fn is_what_counts(&self, segment: u64, footer: &Footer) -> bool {
-        let Some(live) = self.segments.live.get(&segment) else {
+    /// may speak of records that were lost when it was written. Notes how scattered its
+    /// partitions are, if that is not known since it was sealed.
+    fn end_count(&mut self, segment: u64, count: &Count) -> bool {
+        let Some(live) = self.segments.live.get_mut(&segment) else {
             return false;
         };
-        let counted = footer.rows().iter().filter(|(partition, row)| {
-            let is_here = !live.index.moved.contains(partition);
-            is_here && self.counted(*partition).is_some_and(|at| row.end > at)
-        });
-        let rows = counted.count() as u64;
-        live.index
-            .covered
-            .is_some_and(|covered| covered.live.rows == rows)
+        let (read, wanted) = (count.read, count.wanted);
+        let scattered = if wanted > 0.0 { read / wanted } else { 1.0 };
+        live.amplification.get_or_insert(scattered);
+        let Some(covered) = live.index.covered else {
+            return false;
+        };
+        if Some(covered) != count.covered {
+            return false; // Some of it died meanwhile: the next look counts again.
+        }
+        if covered.live.rows != count.rows {
+            self.cleaner.unclean.insert(segment);
+            return false;
+        }
+        true
     }
 
-    /// What a segment has that readers may ask for. `rows` are those of its footer, if a run covers it.
-    pub(super) fn held_in(&self, segment: u64, rows: Option<&Footer>) -> Vec<Held> {
-        let Some(live) = self.segments.live.get(&segment) else {
-            return Vec::new();
-        };
-        let index = &live.index;
-        let ranges = index.partitions.iter().filter_map(|(partition, range)| {
-            let state = self.partitions.get(partition)?;
-            let first = range.first.max(state.start);
-            (first < range.end).then(|| Held {
-                partition: *partition,
-                first,
-                end: range.end,
-                bytes: part_of(range.bytes, (first, range.end), (range.first, range.end)),
-            })
-        });
-        let Some(rows) = rows.filter(|_| index.covered.is_some()) else {
-            return ranges.collect();
-        };
-        let own = rows.rows().chunk_by(|a, b| a.0 == b.0);
-        let own = own.filter_map(|rows| {
-            let (partition, _) = rows[0];
-            let state = self.partitions.get(&partition)?;
-            let live = rows.iter().map(|(_, row)| row);
-            let live = live.filter(|row| row.end > state.start && row.end > state.counted);
-            let held = live.map(|row| Held {
-                partition,
-                first: row.first.max(state.start),
-                end: row.end,
-                bytes: u64::from(row.payload_bytes),
-            });
-            let held = held.filter(|_| !index.moved.contains(&partition));
-            held.reduce(|all, next| Held {
-                first: all.first.min(next.first),
-                end: all.end.max(next.end),
-                bytes: all.bytes + next.bytes,
-                ..all
-            })
-        });
-        own.collect()
+    /// Whether all of them are as they were seen: a run may have taken one, or given it back.
+    fn are_as_seen(&self, found: &Found) -> bool {
+        found.sources.iter().all(|id| {
+            let is_there = self.segments.live.contains_key(id) && !self.runs.takes(*id);
+            is_there && self.is_covered(*id) == found.rows.contains_key(id)
+        })
     }
 
-    /// How scattered a segment's partitions are, if that is not known since it was sealed.
-    fn note_amplification(&mut self, segment: u64, footer: &Footer) {
-        let unit = f64::from(u32::try_from(self.unit).unwrap_or(0));
-        if let Some(live) = self.segments.live.get_mut(&segment) {
-            let rows = footer.rows().iter().map(|(_, row)| row);
-            let (read, wanted) = rows.fold((0.0, 0.0), |(read, wanted), row| {
-                let block = f64::from(row.block_units) * unit;
-                (read + block, wanted + f64::from(row.payload_bytes))
-            });
-            let known = if wanted > 0.0 { read / wanted } else { 1.0 };
-            live.amplification.get_or_insert(known);
+    fn candidates(&self, found: &Found) -> Vec<Candidate> {
+        let tallied = |id: &u64| self.candidate(*id, found.tallies.get(id)?);
+        found.sources.iter().filter_map(tallied).collect()
+    }
+
+    /// Decides by what the segments hold.
+    fn choose_again(&mut self, found: Found) -> Looked {
+        if !self.are_as_seen(&found) {
+            return Looked::Over;
+        }
+        let candidates = self.candidates(&found);
+        let chosen = choose(&candidates, &self.cleaning_rules());
+        let (sources, reason) = match chosen {
+            Some((run, reason)) => {
+                let sources = candidates[run].iter().map(|c| c.segment);
+                (sources.collect(), Some(reason))
+            }
+            None => (found.sources.clone(), None),
+        };
+        Looked::On(Look::Order(Order {
+            ordering: Ordering::new(&sources),
+            found,
+            reason,
+        }))
+    }
+
+    /// Goes on with an order of the segments.
+    pub(super) fn put_in_order(&mut self, mut order: Order, rows: &mut usize) -> Looked {
+        let ordered = order.ordering.step(&order.found.held, rows);
+        let Order {
+            found,
+            ordering,
+            reason,
+        } = order;
+        match (ordered, reason) {
+            (Ordered::Goes, _) => Looked::Later(Look::Order(Order {
+                found,
+                ordering,
+                reason,
+            })),
+            (Ordered::Yes(sources), Some(reason)) => {
+                if !self.are_as_seen(&found) {
+                    return Looked::Over;
+                }
+                tracing::debug!(log = %self.id, ?sources, ?reason, "cleaning");
+                let mut rows = found.rows;
+                rows.retain(|id, _| sources.contains(id));
+                Looked::Run(Run {
+                    rows,
+                    ..Run::new(sources, Moved::All)
+                })
+            }
+            (Ordered::No, Some(_)) if ordering.count() < found.sources.len() => {
+                // Whether that is for what lies around those that were chosen.
+                Looked::On(Look::Order(Order {
+                    ordering: Ordering::new(&found.sources),
+                    found,
+                    reason: None,
+                }))
+            }
+            (ordered, _) => {
+                self.leave_after_look(&found, ordered == Ordered::No);
+                Looked::Over
+            }
         }
     }
 
     /// Remembers what was found of covered segments that are not cleaned after all.
-    pub(super) fn leave_after_look(&mut self, look: &Look, lasting: &[(u64, u64, usize)]) {
-        for (segment, lasting_bytes, partitions) in lasting {
-            let index = self.segments.live.get(segment).map(|live| &live.index);
+    fn leave_after_look(&mut self, found: &Found, stays: bool) {
+        for candidate in self.candidates(found) {
+            let segment = candidate.segment;
+            let index = self.segments.live.get(&segment).map(|live| &live.index);
             let Some(covered) = index.and_then(|index| index.covered) else {
                 continue;
             };
             let known = Known {
                 live_bytes: covered.live.bytes,
-                lasting_bytes: *lasting_bytes,
-                partitions: *partitions,
-                stays: look.in_order(&look.sources).is_none(),
+                lasting_bytes: candidate.lasting_bytes,
+                partitions: candidate.partitions,
+                stays,
             };
-            self.cleaner.known.insert(*segment, known);
+            self.cleaner.known.insert(segment, known);
         }
         let live = &self.segments.live;
         self.cleaner.known.retain(|id, _| live.contains_key(id));
     }
-}
-
-/// The bytes of a part of a range of offsets, by proportion.
-fn part_of(bytes: u64, part: (Offset, Offset), whole: (Offset, Offset)) -> u64 {
-    let length = |range: (Offset, Offset)| u128::from(range.1.0.saturating_sub(range.0.0));
-    let share = u128::from(bytes) * length(part) / length(whole).max(1);
-    u64::try_from(share).unwrap_or(bytes)
 }

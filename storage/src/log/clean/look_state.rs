@@ -1,27 +1,102 @@
-//! What a look at segments has found so far.
+//! How far a look at segments is, and what it has found.
+//!
+//! ```text
+//! survey, from memory ─► policy ─► closer, with footers ─► policy ─► order ─► a run
+//! ```
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
-use ringlog_types::{Offset, PartitionId};
-
+use super::held::{Held, Walk};
+use super::order::Ordering;
+use super::policy::{Candidate, Reason};
+use super::state::Run;
+use crate::log::index::{Covered, Footer};
 use crate::log::runs::covered_rows::CoveredRows;
 
-/// What is readable of a partition in a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Held {
-    pub partition: PartitionId,
-    pub first: Offset,
-    pub end: Offset,
-    pub bytes: u64,
+/// A look at segments.
+#[derive(Debug)]
+pub(super) enum Look {
+    Survey(Survey),
+    Closer(Closer),
+    Order(Order),
 }
 
-/// Segments that are looked at, in the order of their first blocks.
+/// What the log knows of a stretch of sealed segments without reading anything.
 #[derive(Debug)]
-pub(super) struct Look {
-    pub sources: Vec<u64>,
+pub(super) struct Survey {
     pub left: VecDeque<u64>,
+    pub at: Option<(Walk, Tally)>,
+    pub candidates: Vec<Candidate>,
+}
+
+/// What some of them hold, in the order of their first blocks.
+#[derive(Debug)]
+pub(super) struct Closer {
+    pub left: VecDeque<u64>,
+    pub at: Option<Box<Closeup>>,
+    pub found: Found,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Closeup {
+    /// Of a covered one: its rows are counted first.
+    pub count: Option<Count>,
+    pub walk: Walk,
+    pub held: Vec<Held>,
+    pub tally: Tally,
+}
+
+/// Whether the look at one of them began.
+#[derive(Debug)]
+pub(super) enum Begun {
+    Yes(Box<Closeup>),
+    /// Its footer has to be read first.
+    Later,
+    /// It cannot be cleaned now.
+    No,
+}
+
+/// Rows of a covered segment's footer.
+#[derive(Debug)]
+pub(super) struct Count {
+    pub footer: Rc<Footer>,
+    /// What was said of it when the count began.
+    pub covered: Option<Covered>,
+    pub at: usize,
+    /// Those that count.
+    pub rows: u64,
+    /// Bytes that readers of each partition read, and those that they want.
+    pub read: f64,
+    pub wanted: f64,
+}
+
+/// In which order they can be replaced.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub found: Found,
+    pub ordering: Ordering,
+    /// Why those that are put in order are to be cleaned. `None`: it is only seen whether all can be.
+    pub reason: Option<Reason>,
+}
+
+/// What a closer look found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub sources: Vec<u64>,
     pub rows: CoveredRows,
     pub held: BTreeMap<u64, Vec<Held>>,
+    pub tallies: BTreeMap<u64, Tally>,
+}
+
+/// Sums over what a segment holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub live_bytes: u64,
+    pub lasting_bytes: u64,
+    pub partitions: usize,
+    pub is_damaged: bool,
 }
 
 /// What was found of a covered segment.
@@ -46,53 +121,25 @@ impl Known {
 /// How far a look came in a call.
 #[derive(Debug)]
 pub(super) enum Looked {
-    /// All is known.
-    Whole(Look),
-    /// The next call goes on.
-    Goes(Look),
-    /// One of them cannot be cleaned now.
+    /// It goes on with this.
+    On(Look),
+    /// The next call does.
+    Later(Look),
+    /// Nothing is to be cleaned now.
     Over,
+    /// These are cleaned.
+    Run(Run),
 }
 
-impl Look {
-    pub fn new(sources: Vec<u64>) -> Look {
-        Look {
+impl Closer {
+    pub fn new(sources: Vec<u64>) -> Closer {
+        Closer {
             left: sources.iter().copied().collect(),
-            sources,
-            rows: CoveredRows::new(),
-            held: BTreeMap::new(),
+            at: None,
+            found: Found {
+                sources,
+                ..Found::default()
+            },
         }
-    }
-
-    /// The sources in an order in which the records of each partition follow each other without a
-    /// gap, if there is one: then what replaces them stands where they stood. Their first blocks
-    /// do not say it of two that cover the same stretch of the log.
-    pub fn in_order(&self, sources: &[u64]) -> Option<Vec<u64>> {
-        let held = sources.iter().flat_map(|id| {
-            let held = self.held.get(id).map_or(&[][..], Vec::as_slice);
-            held.iter().map(|held| (*held, *id))
-        });
-        let mut held: Vec<(Held, u64)> = held.collect();
-        held.sort_unstable();
-        let mut behind: BTreeSet<(u64, u64)> = BTreeSet::new();
-        for pair in held.windows(2) {
-            let [(before, source), (after, next)] = pair else {
-                continue;
-            };
-            if before.partition == after.partition {
-                if before.end != after.first {
-                    return None;
-                }
-                behind.insert((*next, *source));
-            }
-        }
-        let mut left = sources.to_vec();
-        let mut ordered = Vec::with_capacity(sources.len());
-        while !left.is_empty() {
-            let waits = |id: u64| left.iter().any(|before| behind.contains(&(id, *before)));
-            let next = left.iter().position(|id| !waits(*id))?;
-            ordered.push(left.remove(next));
-        }
-        Some(ordered)
     }
 }

@@ -8,14 +8,14 @@
 //! | file | what |
 //! |---|---|
 //! | `policy` | which segments |
-//! | `plan`, `look` | what the log knows of them |
+//! | `plan`, `look`, `held`, `walk`, `order` | what the log knows of them |
 //! | `budget` | how fast |
 //! | `task`, `lay` | the helper's part: bytes in, bytes out |
 //! | `state`, `targets` | how far a run is |
 //! | `run`, `write` | one run from its first read to its entry |
 //! | `pass`, `compact`, `pieces` | log compaction of a partition |
 //! | `cleaner` | all that is remembered |
-//! | `switch` | what that entry changes, live and in replay |
+//! | `switch`, `moving` | what that entry changes, live and in replay |
 //!
 //! Invariant: until the entry is durable the sources are the log's, and a target that no durable
 //! entry or checkpoint names is a free file; from then on the targets are, and the sources are let
@@ -25,9 +25,13 @@ mod budget;
 pub(super) mod cleaner;
 mod compact;
 mod group;
+mod held;
 mod lay;
 mod look;
 mod look_state;
+mod moving;
+mod moving_state;
+mod order;
 mod pass;
 mod pieces;
 mod plan;
@@ -37,6 +41,7 @@ mod state;
 mod switch;
 mod targets;
 mod task;
+mod walk;
 mod write;
 
 pub use pass::Compactable;

@@ -1,14 +1,15 @@
 //! What the log knows of its sealed segments, for the policy; and the start of a run.
 
-use ringlog_types::{Offset, PartitionId, Sequence};
+use std::collections::VecDeque;
 
-use super::look_state::{Held, Look, Looked};
+use ringlog_types::{PartitionId, Sequence};
+
+use super::held::{Held, Step, Walk};
+use super::look_state::{Closer, Look, Looked, Survey, Tally};
 use super::policy::{Candidate, Rules, choose};
-use super::state::Run;
-use crate::format::replaced::Moved;
 use crate::io::Io;
 use crate::log::Log;
-use crate::log::segments::{Segment, Stage};
+use crate::log::segments::Stage;
 
 /// Whether copying a partition's records pays before its retention takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,68 +20,48 @@ pub enum Lasting {
     Soon,
 }
 
-/// Segments looked at in one call.
+/// Segments of one look.
 const MOST_SEGMENTS: usize = 256;
-/// Partitions looked at in one call, summed over the segments.
-const MOST_RANGES: usize = 8 << 10;
 
 impl<I: Io> Log<I> {
     /// Looks at some of the sealed segments and starts to clean those that are worth it, unless
-    /// a run is under way. Call it now and then; each call takes a step of bounded length and
-    /// goes on where the last one ended. `lasting` says what is known of a partition's retention.
+    /// a run is under way. Call it now and then; each call takes a step of bounded length
+    /// (`clean_step_rows`) and goes on where the last one ended. `lasting` says what is known of a
+    /// partition's retention.
     ///
     /// Whether a run was started.
     pub fn plan_cleaning(&mut self, lasting: &dyn Fn(PartitionId) -> Lasting) -> bool {
         if !self.can_clean() {
             return false;
         }
-        let rules = Rules {
-            live_share: self.config.clean_live_share,
-            amplification: self.config.clean_amplification,
-            most_segments: 16,
-            most_partitions: 64 << 10,
-            segment_bytes: self.config.segment_bytes,
-        };
-        let look = match self.cleaner.look.take() {
-            Some(look) => look,
-            None => {
-                let candidates = self.look_at_segments(lasting);
-                let Some((run, _)) = choose(&candidates, &rules) else {
+        let mut rows = self.config.clean_step_rows.max(1);
+        let look = self.cleaner.look.take();
+        let mut look = look.unwrap_or_else(|| Look::Survey(self.begin_survey()));
+        loop {
+            let looked = match look {
+                Look::Survey(survey) => self.survey(survey, &mut rows, lasting),
+                Look::Closer(closer) => self.look_closer(closer, &mut rows, lasting),
+                Look::Order(order) => self.put_in_order(order, &mut rows),
+            };
+            match looked {
+                Looked::On(next) => look = next,
+                Looked::Later(same) => {
+                    self.cleaner.look = Some(same);
                     return false;
-                };
-                Look::new(candidates[run].iter().map(|c| c.segment).collect())
+                }
+                Looked::Over => return false,
+                Looked::Run(run) => {
+                    self.begin_run(run);
+                    return true;
+                }
             }
-        };
-        let mut look = match self.look_closer(look) {
-            Looked::Whole(look) => look,
-            Looked::Goes(look) => {
-                self.cleaner.look = Some(look);
-                return false;
-            }
-            Looked::Over => return false,
-        };
-        let candidates: Vec<Candidate> = look
-            .sources
-            .iter()
-            .filter_map(|id| Some(self.candidate(*id, look.held.get(id)?, lasting)))
-            .collect();
-        let chosen = choose(&candidates, &rules).and_then(|(run, reason)| {
-            let sources: Vec<u64> = candidates[run].iter().map(|c| c.segment).collect();
-            Some((look.in_order(&sources)?, reason))
-        });
-        let Some((sources, reason)) = chosen else {
-            let found = candidates.iter();
-            let found = found.map(|c| (c.segment, c.lasting_bytes, c.partitions));
-            self.leave_after_look(&look, &found.collect::<Vec<_>>());
-            return false;
-        };
-        tracing::debug!(log = %self.id, ?sources, ?reason, "cleaning");
-        look.rows.retain(|id, _| sources.contains(id));
-        self.begin_run(Run {
-            rows: look.rows,
-            ..Run::new(sources, Moved::All)
-        });
-        true
+        }
+    }
+
+    /// Whether a look at segments is under way: [`Log::plan_cleaning`] goes on with it.
+    #[must_use]
+    pub fn looks_at_segments(&self) -> bool {
+        self.cleaner.look.is_some() && self.can_clean()
     }
 
     /// Whether something can be begun now.
@@ -91,8 +72,18 @@ impl<I: Io> Log<I> {
         !cleaner.budget.is_off() && !rests && !works && self.failure.is_none() && !self.is_closing
     }
 
+    pub(super) fn cleaning_rules(&self) -> Rules {
+        Rules {
+            live_share: self.config.clean_live_share,
+            amplification: self.config.clean_amplification,
+            most_segments: 16,
+            most_partitions: 64 << 10,
+            segment_bytes: self.config.segment_bytes,
+        }
+    }
+
     /// The next stretch of sealed segments, in their order.
-    fn look_at_segments(&mut self, lasting: &dyn Fn(PartitionId) -> Lasting) -> Vec<Candidate> {
+    fn begin_survey(&mut self) -> Survey {
         let sealed = self.segments.live.iter().filter(|(id, segment)| {
             segment.stage == Stage::Sealed
                 && (segment.is_cold || **id < self.checkpoint_anchor_segment)
@@ -102,31 +93,61 @@ impl<I: Io> Log<I> {
             .collect();
         order.sort_unstable();
         let from = order.partition_point(|at| *at < self.cleaner.looked_to);
-        let (mut candidates, mut ranges) = (Vec::new(), 0);
-        for (_, id) in order[from..].iter().take(MOST_SEGMENTS) {
-            let segment = &self.segments.live[id];
-            ranges += segment.index.partitions.len();
-            if ranges > MOST_RANGES && !candidates.is_empty() {
-                break;
-            }
-            candidates.push(self.estimate(*id, segment, lasting));
-        }
+        let stretch = order[from..].iter().take(MOST_SEGMENTS);
+        let left: VecDeque<u64> = stretch.map(|(_, id)| *id).collect();
         // The next stretch begins within this one: a run may lie across its end.
-        let next = order.get(from + candidates.len().div_ceil(2).max(1));
+        let next = order.get(from + left.len().div_ceil(2).max(1));
         self.cleaner.looked_to = next.copied().unwrap_or_default();
-        candidates
+        Survey {
+            left,
+            at: None,
+            candidates: Vec::new(),
+        }
     }
 
-    /// What the log knows without reading anything.
-    fn estimate(
-        &self,
-        id: u64,
-        segment: &Segment,
+    fn survey(
+        &mut self,
+        mut survey: Survey,
+        rows: &mut usize,
         lasting: &dyn Fn(PartitionId) -> Lasting,
-    ) -> Candidate {
-        let mut candidate = self.candidate(id, &self.held_in(id, None), lasting);
+    ) -> Looked {
+        loop {
+            if *rows == 0 {
+                return Looked::Later(Look::Survey(survey));
+            }
+            *rows -= 1;
+            let Some((walk, tally)) = &mut survey.at else {
+                let Some(id) = survey.left.pop_front() else {
+                    break;
+                };
+                survey.at = Some((Walk::new(id, None), Tally::default()));
+                continue;
+            };
+            match self.walk(walk) {
+                Step::Held(held) => self.weigh(tally, &held, lasting),
+                Step::Passed => {}
+                Step::End => {
+                    survey.candidates.extend(self.estimate(walk.segment, tally));
+                    survey.at = None;
+                }
+            }
+        }
+        let candidates = &survey.candidates;
+        match choose(candidates, &self.cleaning_rules()) {
+            Some((run, _)) => {
+                let sources = candidates[run].iter().map(|c| c.segment);
+                Looked::On(Look::Closer(Closer::new(sources.collect())))
+            }
+            None => Looked::Over,
+        }
+    }
+
+    /// What the log knows without reading anything of a segment in which it has this in memory.
+    fn estimate(&self, id: u64, tally: &Tally) -> Option<Candidate> {
+        let segment = self.segments.live.get(&id)?;
+        let mut candidate = self.candidate(id, tally)?;
         let Some(covered) = segment.index.covered else {
-            return candidate;
+            return Some(candidate);
         };
         let live = covered.live;
         let known = self.cleaner.known.get(&id);
@@ -139,54 +160,45 @@ impl<I: Io> Log<I> {
         let most = live.rows as f64;
         candidate.amplification = segment.amplification.unwrap_or(most);
         candidate.is_cleanable &= segment.footer.is_some() && known.is_none_or(|k| !k.stays);
-        candidate
+        Some(candidate)
     }
 
-    /// What there is to know of a segment that holds this.
-    fn candidate(
+    /// Adds what a segment holds of a partition.
+    pub(super) fn weigh(
         &self,
-        id: u64,
-        held: &[Held],
+        tally: &mut Tally,
+        held: &Held,
         lasting: &dyn Fn(PartitionId) -> Lasting,
-    ) -> Candidate {
-        let segment = &self.segments.live[&id];
-        let (mut live_bytes, mut lasting_bytes, mut is_damaged) = (0, 0, false);
-        for held in held {
-            live_bytes += held.bytes;
-            if held.bytes > 0 && lasting(held.partition) == Lasting::Long {
-                lasting_bytes += held.bytes;
-            }
-            let state = self.partitions.get(&held.partition);
-            let damage = state.and_then(|state| state.damage_from(held.first));
-            is_damaged |= damage.is_some_and(|(at, _)| at < held.end);
+    ) {
+        tally.partitions += 1;
+        tally.live_bytes += held.bytes;
+        if held.bytes > 0 && lasting(held.partition) == Lasting::Long {
+            tally.lasting_bytes += held.bytes;
         }
+        let state = self.partitions.get(&held.partition);
+        let damage = state.and_then(|state| state.damage_from(held.first));
+        tally.is_damaged |= damage.is_some_and(|(at, _)| at < held.end);
+    }
+
+    /// What there is to know of a segment that holds this, if it is there.
+    pub(super) fn candidate(&self, id: u64, tally: &Tally) -> Option<Candidate> {
+        let segment = self.segments.live.get(&id)?;
         #[expect(clippy::cast_precision_loss, reason = "partitions are far below 2^52")]
-        let unknown = held.len() as f64;
-        Candidate {
+        let unknown = tally.partitions as f64;
+        Some(Candidate {
             segment: id,
             order: segment.first_sequence,
             file_bytes: segment.file_bytes,
             used_bytes: segment.position - self.unit as u64,
-            live_bytes,
-            lasting_bytes,
-            partitions: held.len(),
+            live_bytes: tally.live_bytes,
+            lasting_bytes: tally.lasting_bytes,
+            partitions: tally.partitions,
             amplification: segment.amplification.unwrap_or(unknown),
             // What another log wrote goes with its partitions' retention.
             is_cleanable: segment.origin.is_none()
                 && !self.runs.takes(id)
-                && !is_damaged
+                && !tally.is_damaged
                 && !self.cleaner.unclean.contains(&id),
-        }
-    }
-
-    /// What a source still has of its partitions: each with the first offset and the end.
-    pub(super) fn live_in(&self, source: u64) -> Vec<(PartitionId, Offset, Offset)> {
-        let run = self.cleaner.run.as_ref();
-        let rows = run.and_then(|run| run.rows.get(&source));
-        let held = self.held_in(source, rows.map(|rows| &**rows));
-        let held = held
-            .iter()
-            .map(|held| (held.partition, held.first, held.end));
-        held.collect()
+        })
     }
 }

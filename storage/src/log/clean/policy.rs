@@ -85,14 +85,16 @@ fn sparse_run(candidates: &[Candidate], rules: &Rules) -> Option<Range<usize>> {
     for start in 0..candidates.len() {
         let is_sparse = |c: &Candidate| c.live_share() < rules.live_share && c.is_lasting();
         let longest = longest_run(candidates, start, rules, is_sparse);
-        for end in start + 1..=longest.end {
-            let run = &candidates[start..end];
-            let sum = |of: fn(&Candidate) -> u64| run.iter().map(of).sum::<u64>();
-            let targets = sum(|c| c.live_bytes).div_ceil(capacity(rules)) * rules.segment_bytes;
-            let gain = sum(|c| c.file_bytes).saturating_sub(targets);
-            let worth = share(gain, sum(|c| c.used_bytes + c.live_bytes));
+        let (mut live, mut files, mut used) = (0, 0, 0);
+        for (end, last) in longest.clone().zip(&candidates[longest]) {
+            live += last.live_bytes;
+            files += last.file_bytes;
+            used += last.used_bytes;
+            let targets = live.div_ceil(capacity(rules)) * rules.segment_bytes;
+            let gain = files.saturating_sub(targets);
+            let worth = share(gain, used + live);
             if gain > 0 && best.as_ref().is_none_or(|(most, _)| worth > *most) {
-                best = Some((worth, start..end));
+                best = Some((worth, start..end + 1));
             }
         }
     }

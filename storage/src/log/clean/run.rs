@@ -4,11 +4,13 @@
 //! A run does one thing at a time, so one operation of the cleaner is in flight at most. Whatever
 //! goes wrong ends the run: nothing has changed by then, and what was written is a free file.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use ringlog_types::{Offset, PartitionId, Sequence};
 
 use super::budget::Others;
+use super::held::{Step, Walk};
 use super::lay::{Blank, Shape};
 use super::state::{Run, State};
 use super::targets::{Targets, Written};
@@ -122,8 +124,10 @@ impl<I: Io> Log<I> {
 
     /// Whether a run reads or replaces a segment.
     pub(in crate::log) fn is_being_cleaned(&self, id: u64) -> bool {
-        let run = self.cleaner.run.as_ref();
-        run.is_some_and(|run| run.sources.contains(&id))
+        self.cleaner.run.as_ref().is_some_and(|run| {
+            let is_target = matches!(&run.state, State::Moving(moving) if moving.has_target(id));
+            is_target || run.sources.contains(&id)
+        })
     }
 
     pub(super) fn begin_run(&mut self, mut run: Run) {
@@ -195,6 +199,8 @@ impl<I: Io> Log<I> {
             State::Write(_) => self.write_targets(),
             State::Switch(_) => self.append_switch(),
             State::Scan => self.pass_step(),
+            State::List(..) => self.list_live(),
+            State::Moving(_) => self.move_some(),
             State::Task(..) | State::Helping(_) | State::Switching(..) | State::Over => {}
         }
     }
@@ -220,6 +226,9 @@ impl<I: Io> Log<I> {
                 .as_ref()
                 .map(|_| self.cleaner.budget.wait());
         };
+        if matches!(run.state, State::List(..) | State::Moving(_)) {
+            return Some(Duration::ZERO);
+        }
         let moves = matches!(
             run.state,
             State::Read(..) | State::Write(_) | State::Switch(_) | State::Scan
@@ -329,24 +338,49 @@ impl<I: Io> Log<I> {
             run.state = State::Read(source, gathered, bytes);
             return;
         }
-        let task = Source {
+        let source_bytes = Source {
             key,
             unit: self.unit,
             bytes,
             data_end: footer.position.max(data_end),
             footer_bytes: footer.bytes as usize,
             footer_checksum: footer.checksum,
-            live: self.live_in(number),
+            live: Vec::new(),
         };
-        if let Some(run) = &mut self.cleaner.run {
-            run.state = State::Task(source, CleanTask::gather(gathered, task));
-        }
+        let walk = Walk::new(number, run.rows.get(&number).map(Rc::clone));
+        run.state = State::List(source, gathered, Box::new(source_bytes), walk);
     }
 
-    /// Whether an entry that replaces segments is on its way.
+    /// Lists some of what lives in a source that is read: each partition with the first offset
+    /// and the end. What dies behind the walk is copied, and dropped when its target is taken.
+    fn list_live(&mut self) {
+        let Some(mut run) = self.cleaner.run.take() else {
+            return;
+        };
+        if let State::List(_, _, source, walk) = &mut run.state {
+            for _ in 0..self.config.clean_step_rows.max(1) {
+                match self.walk(walk) {
+                    Step::Held(held) => source.live.push((held.partition, held.first, held.end)),
+                    Step::Passed => {}
+                    Step::End => {
+                        run.state = match std::mem::replace(&mut run.state, State::Over) {
+                            State::List(place, gathered, source, _) => {
+                                State::Task(place, CleanTask::gather(gathered, source))
+                            }
+                            other => other,
+                        };
+                        break;
+                    }
+                }
+            }
+        }
+        self.cleaner.run = Some(run);
+    }
+
+    /// Whether an entry that replaces segments is on its way, or what it says is under way.
     pub(in crate::log) fn replaces_segments(&self) -> bool {
         let run = self.cleaner.run.as_ref();
-        run.is_some_and(|run| matches!(run.state, State::Switching(..)))
+        run.is_some_and(|run| matches!(run.state, State::Switching(..) | State::Moving(_)))
     }
 
     /// All targets are durable: appends the entry that makes them the log's.

@@ -2,8 +2,10 @@
 
 use ringlog_types::Sequence;
 
+use super::held::Walk;
+use super::moving_state::Moving;
 use super::targets::{Targets, Written};
-use super::task::{CleanTask, Gathered};
+use super::task::{CleanTask, Gathered, Source};
 use crate::format::replaced::Moved;
 use crate::log::runs::covered_rows::CoveredRows;
 
@@ -25,6 +27,8 @@ pub(super) struct Run {
 pub(super) enum State {
     /// The bytes of a source (its place among the sources) are read.
     Read(usize, Gathered, Vec<u8>),
+    /// It is read; what lives in it is listed.
+    List(usize, Gathered, Box<Source>, Walk),
     /// Waits for the helper to take it.
     Task(usize, CleanTask),
     /// With the helper, which works on this source, or behind the last.
@@ -35,6 +39,8 @@ pub(super) enum State {
     Switch(Vec<Written>),
     /// The entry is on its way.
     Switching(Sequence, Vec<Written>),
+    /// It is durable: the sources are emptied.
+    Moving(Box<Moving>),
     /// A partition is read to be compacted.
     Scan,
     /// Nothing any more.

@@ -13,6 +13,7 @@ use ringlog_types::{Offset, PartitionId, Sequence};
 use super::state::State;
 use super::targets::Written;
 use crate::buffer::Buf;
+use crate::format::manifest::RangeRow;
 use crate::format::replaced::{Moved, Replaced, Target};
 use crate::io::Io;
 use crate::log::Log;
@@ -25,6 +26,9 @@ use crate::log::segments::{FooterPlace, Segment, Stage};
 impl<I: Io> Log<I> {
     /// The entry was committed.
     pub(in crate::log) fn apply_replaced(&mut self, payload: &Buf, sequence: Sequence) {
+        if self.begin_moving(sequence) {
+            return;
+        }
         match Replaced::decode(payload) {
             Ok(replaced) => self.switch(&replaced, sequence),
             Err(error) => tracing::error!(
@@ -58,10 +62,7 @@ impl<I: Io> Log<I> {
             let number = target.segment;
             let at = written.iter().position(|w| w.target.segment == number);
             let segment = match at {
-                Some(at) => Some(segment_of(
-                    written.swap_remove(at),
-                    self.config.segment_bytes,
-                )),
+                Some(at) => Some(self.segment_of_written(written.swap_remove(at))),
                 None => self.cleaner.found.remove(&number).map(|file| {
                     let mut segment = self.segment_of(&file);
                     segment.last_checksum = file.trailer.map_or(0, |t| t.last_checksum);
@@ -93,17 +94,23 @@ impl<I: Io> Log<I> {
         for (target, segment) in targets {
             self.take_target(target, segment);
         }
+        tracing::debug!(log = %self.id, %sequence, "an entry replaces segments");
+        self.switched(&replaced.sources, &replaced.targets);
+    }
+
+    /// The sources are empty, and the targets the log's.
+    pub(super) fn switched(&mut self, sources: &[u64], targets: &[Target]) {
         if let Some(run) = &self.cleaner.run
-            && run.sources == replaced.sources
+            && run.sources == sources
         {
             self.stats.clean_runs += 1;
             self.stats.cleaned_segments += run.sources.len() as u64;
             self.end_run();
         }
-        let written: u64 = replaced.targets.iter().map(|target| target.data_end).sum();
+        let written: u64 = targets.iter().map(|target| target.data_end).sum();
         // What was replaced is let go with the next checkpoint, which comes the sooner.
         self.bytes_since_checkpoint += written;
-        tracing::debug!(log = %self.id, %sequence, ?replaced.sources, "segments are replaced");
+        tracing::debug!(log = %self.id, ?sources, "segments are replaced");
         self.release_dead_segments();
     }
 
@@ -133,22 +140,30 @@ impl<I: Io> Log<I> {
         };
         segment.was_source = true;
         let is_part = *moved != Moved::All;
-        let ranges = segment.index.partitions.iter();
-        let moved: Vec<(PartitionId, Offset, Offset)> = ranges
-            .map(|(partition, range)| (*partition, range.first, range.end))
-            .filter(|(partition, ..)| is_moved(*partition))
-            .collect();
-        for (partition, first, end) in moved {
-            let before = segment.index.rows;
-            segment.index.remove(partition);
-            self.resident_rows -= before - segment.index.rows;
-            if is_part {
+        let partitions = segment.index.partitions.keys().copied();
+        let moved: Vec<PartitionId> = partitions.filter(|one| is_moved(*one)).collect();
+        for partition in moved {
+            self.leave_range(source, partition);
+            if is_part && let Some(segment) = self.segments.live.get_mut(&source) {
                 segment.index.moved.insert(partition);
             }
-            if let Some(state) = self.partitions.get_mut(&partition) {
-                state.segments.retain(|(_, id)| *id != source);
-                state.forget_damage(first, end);
-            }
+        }
+    }
+
+    /// A partition's records in a source are no longer the log's.
+    pub(super) fn leave_range(&mut self, source: u64, partition: PartitionId) {
+        let Some(segment) = self.segments.live.get_mut(&source) else {
+            return;
+        };
+        let Some(range) = segment.index.partitions.get(&partition) else {
+            return;
+        };
+        let (first, end, before) = (range.first, range.end, segment.index.rows);
+        segment.index.remove(partition);
+        self.resident_rows -= before - segment.index.rows;
+        if let Some(state) = self.partitions.get_mut(&partition) {
+            state.segments.retain(|(_, id)| *id != source);
+            state.forget_damage(first, end);
         }
     }
 
@@ -183,32 +198,46 @@ impl<I: Io> Log<I> {
     }
 
     /// A target joins the log with what lives in it.
-    fn take_target(&mut self, target: &Target, mut segment: Segment) {
+    fn take_target(&mut self, target: &Target, segment: Segment) {
         let mut partitions = BTreeMap::new();
         for range in &target.ranges {
-            let Some(state) = self.partitions.get_mut(&range.partition) else {
-                continue; // Dropped meanwhile.
-            };
-            if range.end <= state.start {
-                continue; // Expired meanwhile.
+            if let Some(summary) = self.take_range(target.segment, range) {
+                partitions.insert(range.partition, summary);
             }
-            let at = state
-                .segments
-                .partition_point(|(first, _)| *first < range.first);
-            state.segments.insert(at, (range.first, target.segment));
-            let summary = SegmentRange {
-                first: range.first,
-                end: range.end,
-                bytes: range.bytes,
-                max_timestamp: range.max_timestamp,
-                blocks: Vec::new(),
-            };
-            partitions.insert(range.partition, summary);
         }
-        segment.index = SegmentIndex {
+        let index = SegmentIndex {
             partitions,
             ..SegmentIndex::default()
         };
+        self.add_target(target, segment, index);
+    }
+
+    /// What lives of a range of a target: from now on its partition lies there. `None`: it was
+    /// dropped or has expired meanwhile.
+    pub(super) fn take_range(&mut self, target: u64, range: &RangeRow) -> Option<SegmentRange> {
+        let state = self.partitions.get_mut(&range.partition)?;
+        if range.end <= state.start {
+            return None;
+        }
+        let segments = &mut state.segments;
+        let at = segments.partition_point(|(first, _)| *first < range.first);
+        segments.insert(at, (range.first, target));
+        Some(SegmentRange {
+            first: range.first,
+            end: range.end,
+            bytes: range.bytes,
+            max_timestamp: range.max_timestamp,
+            blocks: Vec::new(),
+        })
+    }
+
+    pub(super) fn add_target(
+        &mut self,
+        target: &Target,
+        mut segment: Segment,
+        index: SegmentIndex,
+    ) {
+        segment.index = index;
         segment.stage = Stage::Sealed;
         segment.is_cold = true;
         segment.amplification = Some(1.0);
@@ -247,6 +276,11 @@ impl<I: Io> Log<I> {
             .damage
             .retain(|lost| !is_whole_segment(lost.position) || !replaced.contains(&lost.segment));
         std::mem::take(&mut self.cleaner.found)
+    }
+
+    /// A segment of what is written of a target.
+    pub(super) fn segment_of_written(&self, written: Written) -> Segment {
+        segment_of(written, self.config.segment_bytes)
     }
 }
 

@@ -156,8 +156,8 @@ impl CleanTask {
         CleanTask { kind }
     }
 
-    pub(super) fn gather(gathered: Gathered, source: Source) -> CleanTask {
-        let kind = Kind::Gather(gathered, Box::new(source));
+    pub(super) fn gather(gathered: Gathered, source: Box<Source>) -> CleanTask {
+        let kind = Kind::Gather(gathered, source);
         CleanTask { kind }
     }
 

@@ -56,7 +56,8 @@ impl<I: Io> Log<I> {
         self.runs.look = true;
     }
 
-    fn take_rows_off(
+    /// Takes a partition's `rows` off a segment's count, and its partition's.
+    pub(in crate::log) fn take_rows_off(
         &mut self,
         segment: u64,
         partition: PartitionId,

@@ -86,6 +86,26 @@ impl Builder {
         value: Option<&[u8]>,
         headers: &[(&str, &[u8])],
     ) -> Builder {
+        self.add(
+            timestamp_ms,
+            key,
+            value,
+            headers.iter().map(|(key, value)| (*key, Some(*value))),
+        );
+        self
+    }
+
+    /// The same in place, with headers that may have no value.
+    ///
+    /// # Panics
+    /// As [`Builder::push`].
+    pub fn add<'h>(
+        &mut self,
+        timestamp_ms: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl ExactSizeIterator<Item = (&'h str, Option<&'h [u8]>)>,
+    ) {
         let header = &mut self.header;
         if header.record_count == 0 {
             header.base_timestamp = timestamp_ms;
@@ -109,11 +129,10 @@ impl Builder {
         varint::put(body, length(headers.len()));
         for (key, value) in headers {
             put_bytes(body, Some(key.as_bytes()));
-            put_bytes(body, Some(value));
+            put_bytes(body, value);
         }
         varint::put(&mut self.records, length(body.len()));
         self.records.extend_from_slice(body);
-        self
     }
 
     /// Records so far.

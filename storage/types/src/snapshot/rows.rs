@@ -35,10 +35,10 @@ impl<K, R> Default for Rows<K, R> {
     }
 }
 
-impl<K: Copy + Ord, R> Rows<K, R> {
+impl<K: Clone + Ord, R> Rows<K, R> {
     /// The row of this key is about to change, to come to be or to go: `row` is what it is.
     pub fn keep(&mut self, key: K, row: impl FnOnce() -> Option<R>) {
-        if self.taken_to.is_none_or(|taken| taken < key) {
+        if self.taken_to.as_ref().is_none_or(|taken| *taken < key) {
             self.kept.entry(key).or_insert_with(row);
         }
     }
@@ -50,13 +50,13 @@ impl<K: Copy + Ord, R> Rows<K, R> {
         first_behind: impl FnOnce(Option<K>) -> Option<K>,
         row: impl FnOnce(K) -> R,
     ) -> Next<R> {
-        let live = first_behind(self.taken_to);
-        let kept = self.kept.first_key_value().map(|(key, _)| *key);
-        let Some(key) = live.into_iter().chain(kept).min() else {
+        let live = first_behind(self.taken_to.clone());
+        let kept = self.kept.first_key_value().map(|(key, _)| key.clone());
+        let Some(key) = live.into_iter().chain(kept.clone()).min() else {
             return Next::End;
         };
-        self.taken_to = Some(key);
-        if kept != Some(key) {
+        self.taken_to = Some(key.clone());
+        if kept.as_ref() != Some(&key) {
             return Next::Row(row(key));
         }
         let kept = self.kept.pop_first().and_then(|(_, row)| row);

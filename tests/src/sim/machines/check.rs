@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use ringlog_engine::limits::LEADER_EPOCHS_PER_PARTITION;
 use ringlog_storage::io::Io;
 use ringlog_storage::log::{Read, Urgency};
+use ringlog_types::batch::BatchHeader;
 use ringlog_types::{Offset, PartitionId};
 
 use super::model::{Model, Partition, Topic, WINDOW, describe, repeat_of};
@@ -54,6 +56,7 @@ pub fn check_start<I: Io>(
         }
         checked += check_reads(node, at, state, reads_may_fail)?;
         check_producers(node, at, state)?;
+        check_epochs(node, at, state)?;
     }
     let mut partitions = node.log.partitions();
     let unknown = partitions.find(|at| {
@@ -154,6 +157,32 @@ fn check_reads<I: Io>(
         }
     }
     Ok(checked)
+}
+
+/// Each leader epoch that wrote a batch which is still there ended where the next one began.
+fn check_epochs<I: Io>(node: &Node<I>, at: PartitionId, state: &Partition) -> Result<(), String> {
+    let current = i32::try_from(node.log.epoch()).map_err(|error| error.to_string())?;
+    let mut began: Vec<(i32, u64)> = Vec::new();
+    for batch in &state.batches {
+        let header = BatchHeader::parse(&batch.bytes).map_err(|error| error.to_string())?;
+        let epoch = header.partition_leader_epoch;
+        if began.last().is_none_or(|(last, _)| *last != epoch) {
+            began.push((epoch, batch.base));
+        }
+    }
+    let ends = began.iter().skip(1).map(|(_, first)| *first);
+    let ends: Vec<u64> = ends.chain([state.end]).collect();
+    let known = began.len().saturating_sub(LEADER_EPOCHS_PER_PARTITION);
+    for ((epoch, _), end) in began.iter().zip(ends).skip(known) {
+        let expected = Some((*epoch, Offset(end)));
+        let found = node.machines.partitions.epoch_end(at, *epoch, current);
+        if found != expected {
+            return Err(format!(
+                "partition {at}: leader epoch {epoch} ended at {found:?}, expected {expected:?}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Repeats of what each producer wrote last are known, with their first offsets; an older epoch is

@@ -7,6 +7,7 @@ use ringlog_engine::groups::{GroupError, GroupRecord, GroupSettings, Groups};
 use ringlog_engine::machine::{GROUPS, METADATA, PRODUCER_IDS};
 use ringlog_engine::partitions::{Partitions, Prepared, ProduceError, ProducerIds};
 use ringlog_engine::topics::{MetadataRecord, TopicCommand, TopicError, Topics};
+use ringlog_engine::users::Users;
 use ringlog_machines::{CoreMachine, Effects};
 use ringlog_storage::io::Io;
 use ringlog_storage::log::{
@@ -25,6 +26,7 @@ const LOG: LogId = LogId(0);
 #[derive(Debug)]
 pub struct Machines {
     pub topics: Topics,
+    users: Users,
     pub partitions: Partitions,
     pub producer_ids: ProducerIds,
     pub groups: Groups,
@@ -38,6 +40,7 @@ impl Machines {
     fn new(mistake: Option<Mistake>) -> Machines {
         Machines {
             topics: Topics::new(vec![LOG]),
+            users: Users::new(),
             partitions: Partitions::new(),
             producer_ids: ProducerIds::new(LOG),
             groups: Groups::new(GroupSettings::default()),
@@ -50,6 +53,7 @@ impl Machines {
     fn core(&mut self) -> CoreMachine<'_> {
         CoreMachine {
             topics: &mut self.topics,
+            users: &mut self.users,
             owns_metadata: true,
             log_id: LOG,
             partitions: &mut self.partitions,
@@ -108,6 +112,7 @@ impl Machine for Machines {
         }
         let core = CoreMachine {
             topics: &mut topics,
+            users: &mut self.users.clone(),
             owns_metadata: true,
             log_id: LOG,
             partitions: &mut partitions,

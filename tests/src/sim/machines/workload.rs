@@ -2,7 +2,7 @@
 
 use ringlog_engine::groups::{CommittedOffset, GroupError, Identity, Now};
 use ringlog_engine::partitions::ProduceError;
-use ringlog_engine::topics::{Durability, MetadataRecord, TopicCommand};
+use ringlog_engine::topics::{ConfigChange, Durability, MetadataRecord, TopicCommand};
 use ringlog_storage::io::Io;
 use ringlog_storage::log::{AppendError, Urgency};
 use ringlog_types::batch::Builder;
@@ -276,9 +276,10 @@ impl Workload {
             }
             (3 | 4, Some(number)) => {
                 let number = TopicNumber(number);
-                let value = retention_ms.map(|ms| ms.to_string());
-                let configs = vec![("retention.ms".to_owned(), value)];
-                (TopicCommand::SetConfigs { number, configs }, true)
+                let change = retention_ms
+                    .map_or(ConfigChange::Reset, |ms| ConfigChange::Set(ms.to_string()));
+                let changes = vec![("retention.ms".to_owned(), change)];
+                (TopicCommand::AlterConfigs { number, changes }, true)
             }
             _ => {
                 let name = format!("topic-{}", self.random.below(NAMES));
@@ -366,9 +367,11 @@ impl Workload {
                 number: number.0,
                 partitions: *total,
             },
-            (TopicCommand::SetConfigs { number, configs }, MetadataRecord::ConfigsSet { .. }) => {
-                let value = configs[0].1.as_deref();
-                let retention_ms = value.map(|ms| ms.parse().expect("the workload's own number"));
+            (TopicCommand::AlterConfigs { number, changes }, MetadataRecord::ConfigsSet { .. }) => {
+                let retention_ms = match &changes[0].1 {
+                    ConfigChange::Set(ms) => Some(ms.parse().expect("the workload's own number")),
+                    _ => None,
+                };
                 Act::Configured {
                     number: number.0,
                     retention_ms,

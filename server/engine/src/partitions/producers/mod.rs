@@ -8,6 +8,6 @@ mod idle_order;
 mod table;
 mod window;
 
-pub use table::ProducerLimits;
+pub use table::{ProducerCounts, ProducerLimits, ProducerPlace, ProducerView};
 pub(super) use table::{Producers, Slot};
 pub(super) use window::{Standing, Window, Written, repeats};

@@ -37,6 +37,36 @@ impl Default for ProducerLimits {
     }
 }
 
+/// How many producers are remembered, and how many are not any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProducerCounts {
+    /// Remembered, of all partitions.
+    pub remembered: u64,
+    /// The most that are.
+    pub limit: u64,
+    /// Forgotten because there were more than the limits allow, since the start.
+    pub displaced: u64,
+    /// Forgotten because they were silent for too long, since the start.
+    pub expired: u64,
+}
+
+/// Where a producer is found again, as long as it is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerPlace(u32);
+
+/// What is remembered of a producer in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerView {
+    /// Its id.
+    pub id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Last sequence that is committed.
+    pub last_sequence: i32,
+    /// Largest timestamp of its newest batch, ms since the Unix epoch.
+    pub last_timestamp_ms: i64,
+}
+
 /// A place in the table. Good as long as the producer has a pending batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::partitions) struct Slot(u32);
@@ -55,6 +85,10 @@ pub(in crate::partitions) struct Producers {
     /// Touches so far.
     stamp: u64,
     taking: Option<Taking>,
+    displaced: u64,
+    expired: u64,
+    /// Before this time nobody is taken for silent: who wrote then is not known by a clock.
+    resumed_ms: i64,
 }
 
 /// A producer as a checkpoint has it.
@@ -101,7 +135,50 @@ impl Producers {
             partition_links: Vec::new(),
             stamp: 0,
             taking: None,
+            displaced: 0,
+            expired: 0,
+            resumed_ms: i64::MIN,
         }
+    }
+
+    pub(in crate::partitions) fn resume(&mut self, now_ms: i64) {
+        self.resumed_ms = now_ms;
+    }
+
+    pub(in crate::partitions) fn counts(&self) -> ProducerCounts {
+        ProducerCounts {
+            remembered: self.in_log.length().into(),
+            limit: self.limits.per_log.into(),
+            displaced: self.displaced,
+            expired: self.expired,
+        }
+    }
+
+    /// Those of a partition with a committed window, longest idle first.
+    pub(in crate::partitions) fn of_partition(&self, partition: PartitionId) -> Vec<ProducerPlace> {
+        let order = self.in_partition.get(&partition.0);
+        let oldest = order.and_then(IdleOrder::oldest);
+        std::iter::successors(oldest, |slot| {
+            IdleOrder::newer_than(&self.partition_links, *slot)
+        })
+        .map(ProducerPlace)
+        .collect()
+    }
+
+    /// The producer of the partition in this place, if it has a committed window.
+    pub(in crate::partitions) fn view(
+        &self,
+        partition: PartitionId,
+        place: ProducerPlace,
+    ) -> Option<ProducerView> {
+        let producer = self.slots.get(place.0 as usize)?;
+        let standing = producer.window.standing()?;
+        (producer.partition == partition).then_some(ProducerView {
+            id: producer.id,
+            epoch: standing.epoch,
+            last_sequence: standing.last_sequence,
+            last_timestamp_ms: producer.window.max_timestamp(),
+        })
     }
 
     pub(in crate::partitions) fn limits(&self) -> ProducerLimits {
@@ -208,17 +285,21 @@ impl Producers {
     }
 
     /// Forgets producers that wrote nothing since `before_ms`, among those idle for longest.
-    pub(in crate::partitions) fn expire(&mut self, before_ms: i64) {
-        let mut next = self.in_log.oldest();
+    pub(in crate::partitions) fn expire(&mut self, before_ms: i64) -> usize {
+        let (mut next, mut forgotten) = (self.in_log.oldest(), 0);
         for _ in 0..limits::PRODUCERS_PER_EXPIRY_STEP {
-            let Some(slot) = next else { return };
+            let Some(slot) = next else { break };
             next = IdleOrder::newer_than(&self.log_links, slot);
             let producer = &self.slots[slot as usize];
-            let last_ms = producer.active_ms.max(producer.window.max_timestamp());
+            let written_ms = producer.active_ms.max(producer.window.max_timestamp());
+            let last_ms = written_ms.max(self.resumed_ms);
             if last_ms < before_ms && producer.newest_pending.is_none() {
                 self.forget(slot);
+                forgotten += 1;
             }
         }
+        self.expired += forgotten as u64;
+        forgotten
     }
 
     /// All with a committed window, longest idle first.
@@ -290,11 +371,13 @@ impl Producers {
         if order.length() > self.limits.per_partition
             && let Some(oldest) = order.oldest()
         {
+            self.displaced += 1;
             self.forget(oldest);
         }
         if self.in_log.length() > self.limits.per_log
             && let Some(oldest) = self.in_log.oldest()
         {
+            self.displaced += 1;
             self.forget(oldest);
         }
     }

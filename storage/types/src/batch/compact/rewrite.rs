@@ -120,7 +120,8 @@ impl Compaction {
     }
 
     fn stays(&self, header: &BatchHeader, record: &RecordView<'_>) -> bool {
-        // Without a key nothing can be told of a record, and a compacted topic takes none.
+        // Without a key nothing can be told of a record. A compacted topic takes none; those that
+        // it had before it was compacted go, as in Kafka.
         let Some(key) = record.key else { return false };
         let offset = header.base_offset + i64::from(record.offset_delta);
         if self.keys.comes_after(key, offset) {

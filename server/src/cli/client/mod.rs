@@ -1,0 +1,49 @@
+//! The commands that talk to a running node, over its HTTP API: what they can do, `curl` can do.
+//!
+//! | file | what |
+//! |---|---|
+//! | `api`, `failure` | requests to the node; what goes wrong, and the exit status for it |
+//! | `arguments`, `time`, `table` | what the commands share: flags, times, columns |
+//! | `topic`, `group`, `reset` | `ringlog topic …`, `ringlog group …` |
+//! | `produce`, `consume`, `readers` | `ringlog produce`, `ringlog consume` |
+
+mod api;
+mod arguments;
+mod consume;
+mod failure;
+mod group;
+mod produce;
+mod readers;
+mod reset;
+mod table;
+mod time;
+mod topic;
+
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+
+/// The subcommands.
+pub(super) fn commands() -> [Command; 4] {
+    [
+        topic::command(),
+        group::command(),
+        produce::command(),
+        consume::command(),
+    ]
+}
+
+/// Runs one of them; `None`: it is none of these.
+pub(super) fn run(name: &str, flags: &ArgMatches) -> Option<ExitCode> {
+    let outcome = match name {
+        "topic" => topic::run(flags),
+        "group" => group::run(flags),
+        "produce" => produce::run(flags),
+        "consume" => consume::run(flags),
+        _ => return None,
+    };
+    Some(match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    })
+}
