@@ -6,6 +6,7 @@
 //! here as well.
 
 pub mod binaries;
+pub mod certificates;
 pub mod deadline;
 pub mod flush_counter;
 pub mod foreign;

@@ -31,11 +31,6 @@ const PARTITIONS: i32 = 6;
 const EVENTS: u64 = 200;
 /// Who is in the group: all know the range assignor, so they agree.
 const MEMBERS: [Client; 3] = [Client::Confluent, Client::KafkaPython, Client::Aiokafka];
-/// Who takes the place of one that needs what the node does not have.
-const SUBSTITUTE: Client = Client::Confluent;
-/// The number of OffsetForLeaderEpoch: kafka-python stops reading when a leader's epoch rises, as it
-/// does with each start of the node, unless it may ask where the epoch before ended.
-const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
 /// Sends, and asks what is committed.
 const PRODUCER: Client = Client::Confluent;
 /// For what needs clients to notice that their node was away, and to find together again.
@@ -44,7 +39,6 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// A group with its topic and the producer of it.
 struct Life<'a> {
     node: &'a mut Node,
-    clients: [Client; 3],
     topic: String,
     directory: PathBuf,
     follower: Follower,
@@ -190,7 +184,7 @@ impl Life<'_> {
         let mut producer = self.driver(PRODUCER, "producer")?;
         let mut operator = self.driver(PRODUCER, "operator")?;
         let mut members = Vec::new();
-        for client in self.clients {
+        for client in MEMBERS {
             members.push(self.member(client)?);
         }
         let enough = AtomicBool::new(false);
@@ -230,7 +224,7 @@ impl Life<'_> {
                 .with_context(|| format!("{}, round {number}", self.topic))?;
             if random.below(4) == 0 {
                 let at = usize::try_from(random.below(3))?;
-                let next = self.member(self.clients[at])?;
+                let next = self.member(MEMBERS[at])?;
                 println!("  {}: a member is killed", self.topic);
                 std::mem::replace(&mut members[at], next).kill9()?;
             }
@@ -267,16 +261,6 @@ fn clients_are_here() -> Result<bool> {
     Ok(true)
 }
 
-/// The members that can go on when the node comes back.
-fn clients_for(node: &Node) -> Result<[Client; 3]> {
-    let mut view = NodeView::open(&[node.kafka(0)])?;
-    let knows_epochs = view.speaks(OFFSET_FOR_LEADER_EPOCH)?;
-    Ok(MEMBERS.map(|client| match client {
-        Client::KafkaPython if !knows_epochs => SUBSTITUTE,
-        other => other,
-    }))
-}
-
 #[test]
 fn nothing_is_lost_to_a_group_and_no_commit_goes_back_by_kills() -> Result<()> {
     if !clients_are_here()? {
@@ -292,8 +276,6 @@ fn nothing_is_lost_to_a_group_and_no_commit_goes_back_by_kills() -> Result<()> {
         .port(free_ports(2)?)
         .environment("RINGLOG_GROUP_INITIAL_REBALANCE_DELAY_MS", "500");
     let mut node = Node::with(options)?;
-    let clients = clients_for(&node)?;
-    println!("members: {clients:?}");
     let mut lives: Vec<(String, PathBuf)> = Vec::new();
     let mut left = rounds;
     while left > 0 {
@@ -302,7 +284,6 @@ fn nothing_is_lost_to_a_group_and_no_commit_goes_back_by_kills() -> Result<()> {
         std::fs::create_dir(&directory)?;
         let mut life = Life {
             node: &mut node,
-            clients,
             topic: topic.clone(),
             follower: Follower::new(&directory),
             directory: directory.clone(),
@@ -323,7 +304,6 @@ fn nothing_is_lost_to_a_group_and_no_commit_goes_back_by_kills() -> Result<()> {
         let mut operator = driver(PRODUCER, &node, &directory, "again")?;
         let mut life = Life {
             node: &mut node,
-            clients,
             topic,
             follower: Follower::new(&directory),
             directory,

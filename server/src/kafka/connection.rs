@@ -254,7 +254,8 @@ impl Connection {
             }
             Err(error @ HeaderError::UnsupportedApiVersions { correlation_id, .. }) => {
                 self.core.metrics().request(ApiKey::ApiVersions as i16);
-                complain(&self.core, self.peer, ErrorKind::UnsupportedApi, error);
+                // How a newer client learns what is spoken here, and no mistake of its own.
+                tracing::debug!(core = %self.core.id(), peer = %self.peer, %error, "a newer client");
                 self.push(Pending::Ready(api_versions::unsupported(correlation_id)));
                 Ok(None)
             }

@@ -50,12 +50,27 @@ impl Driver {
         directory: &Path,
         name: &str,
     ) -> Result<Result<Driver, Absent>> {
+        Driver::start_with(client, bootstrap, directory, name, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    ///
+    /// # Errors
+    /// As [`Driver::start`].
+    pub fn start_with(
+        client: Client,
+        bootstrap: &str,
+        directory: &Path,
+        name: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Result<Driver, Absent>> {
         let mut command = match client.command() {
             Ok(command) => command,
             Err(absent) => return Ok(Err(absent)),
         };
         let errors = directory.join(format!("{name}.log"));
         command
+            .envs(environment.iter().copied())
             .arg(bootstrap)
             .arg(directory.join(format!("{name}.jsonl")))
             .stderr(File::create(&errors)?)

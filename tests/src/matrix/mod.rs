@@ -15,6 +15,7 @@ pub mod node_view;
 pub mod outcome;
 mod records;
 pub mod run;
+mod security;
 pub mod table;
 mod trial;
 

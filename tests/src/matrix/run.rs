@@ -8,7 +8,7 @@ use super::client::{Absent, Client};
 use super::driver::Driver;
 use super::outcome::{Cell, Feature};
 use super::trial::Trial;
-use super::{admin, groups, records};
+use super::{admin, groups, records, security};
 use crate::node::{Node, NodeOptions, free_ports};
 
 /// What came of a client.
@@ -45,18 +45,21 @@ pub fn run(client: Client) -> Result<Result<Results, Absent>> {
     // A killed member's session takes seconds to end: meanwhile the rest is tried.
     std::thread::scope(|scope| -> Result<()> {
         let group = scope.spawn(|| groups::try_group(&trial));
+        let security = scope.spawn(|| security::try_all(client));
         cells.extend(records::try_all(&trial, &mut main));
         cells.extend([groups::try_resume(&trial, &mut main)]);
         cells.extend(admin::try_all(&trial, &mut main));
         let group = group.join().ok().context("trying the group panicked")?;
         cells.extend(group);
+        cells.extend([security
+            .join()
+            .ok()
+            .context("trying TLS and SCRAM panicked")?]);
         Ok(())
     })?;
     cells.extend([groups::try_restart(
         &mut node, client, &directory, &mut main,
     )]);
-    let without = Cell::NotRun("the node has neither TLS nor SASL".into());
-    cells.insert(Feature::Security, without);
     let version = main.version().to_owned();
     drop(main);
     node.check_running()?;

@@ -1,6 +1,5 @@
 //! Who gets in: TLS and SASL with clients that were not written here, and everybody else outside.
 
-mod certificates;
 mod rig;
 
 use std::io::{ErrorKind, Read, Write};

@@ -2,11 +2,10 @@
 //! are.
 
 use anyhow::Result;
+use ringlog_tests::certificates::Certificates;
 use ringlog_tests::foreign::{self, Outcome};
 use ringlog_tests::node::{Node, NodeOptions};
 use ringlog_tests::workdir::WorkDir;
-
-use super::certificates::Certificates;
 
 /// The password of alice, who is there from the start.
 pub const PASSWORD: &str = "alice's sécret";

@@ -6,6 +6,7 @@ use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 /// Where the files are.
+#[derive(Debug)]
 pub struct Certificates {
     folder: PathBuf,
 }
@@ -49,6 +50,7 @@ impl Certificates {
 
     /// The file with this name: `authority.pem`, `node.pem`, `node.key`, `client.pem`,
     /// `client.key`.
+    #[must_use]
     pub fn file(&self, name: &str) -> String {
         self.path(name).to_string_lossy().into_owned()
     }
