@@ -32,7 +32,7 @@ class Confluent:
         return f"{confluent_kafka.__version__} (librdkafka {confluent_kafka.libversion()[0]})"
 
     def produce(self, topic, partitions, producer, first, count, codec="none", idempotent="", headers="", timestamps=""):
-        settings = {"acks": "all", "compression.type": codec, "message.timeout.ms": 120_000}
+        settings = {"acks": "all", "compression.type": codec, "message.timeout.ms": 60_000}
         settings |= {"enable.idempotence": bool(idempotent), "linger.ms": 5}
         # Without idempotence a repeated request may be stored twice; these tests do not provoke that.
         client = Producer(self._servers | settings)
