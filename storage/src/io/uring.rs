@@ -182,6 +182,9 @@ impl UringIo {
                 .expect("a queued number stands for a flight");
             let target = match (&flight.work, flight.file()) {
                 (Work::Close { .. }, Some(file)) => {
+                    if !self.files.may_close(file) {
+                        return; // The next completion goes on here.
+                    }
                     // Entries before this one may name the file by the slot that is about to be
                     // emptied; the kernel looks slots up when it takes the entry.
                     if self.files.is_registered(file) {
@@ -219,6 +222,8 @@ impl UringIo {
                 && written.is_extended_by(offset, bytes)
             {
                 entry = entry.flags(squeue::Flags::ASYNC);
+                flight.by_worker = true;
+                self.files.handed_over(file);
             }
             // SAFETY: everything the entry points to is owned by its flight, at a stable address;
             // the flight stays in the slab until its completion was taken, and drop drains the
@@ -280,6 +285,11 @@ impl UringIo {
             .flights
             .get(number)
             .expect("a completion belongs to a flight");
+        if std::mem::take(&mut flight.by_worker)
+            && let Some(file) = flight.file()
+        {
+            self.files.came_back(file);
+        }
         if matches!(-result, libc::EAGAIN | libc::EINTR) && flight.repeats() {
             self.queue.push_front(number);
             return None;

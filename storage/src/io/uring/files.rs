@@ -38,6 +38,8 @@ enum State {
         fd: OwnedFd,
         registered: bool,
         written: Written,
+        /// Operations that workers of the ring have.
+        by_workers: u32,
     },
     Closing,
 }
@@ -115,6 +117,7 @@ impl Files {
             fd,
             registered,
             written,
+            by_workers: 0,
         };
         Ok(FileId(u32::from(slot.uses) << 16 | number))
     }
@@ -153,6 +156,34 @@ impl Files {
         let index = self.find(file)?.0;
         match &mut self.slots[index].state {
             State::Open { written, .. } => Some(written),
+            State::Free | State::Closing => None,
+        }
+    }
+
+    /// An operation on the file is handed to a worker.
+    pub(super) fn handed_over(&mut self, file: FileId) {
+        if let Some(by_workers) = self.by_workers(file) {
+            *by_workers += 1;
+        }
+    }
+
+    /// It came back.
+    pub(super) fn came_back(&mut self, file: FileId) {
+        if let Some(by_workers) = self.by_workers(file) {
+            *by_workers -= 1;
+        }
+    }
+
+    /// Whether the file may be closed: no worker will look it up any more.
+    pub(super) fn may_close(&mut self, file: FileId) -> bool {
+        self.by_workers(file)
+            .is_none_or(|by_workers| *by_workers == 0)
+    }
+
+    fn by_workers(&mut self, file: FileId) -> Option<&mut u32> {
+        let index = self.find(file)?.0;
+        match &mut self.slots[index].state {
+            State::Open { by_workers, .. } => Some(by_workers),
             State::Free | State::Closing => None,
         }
     }

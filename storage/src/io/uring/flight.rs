@@ -28,6 +28,8 @@ pub(super) struct Flight {
     pub(super) token: Token,
     /// How often it was submitted again because the kernel asked to.
     retries: u8,
+    /// A worker of the ring has it, and looks the file up when it comes to it.
+    pub(super) by_worker: bool,
     pub(super) work: Work,
 }
 
@@ -140,6 +142,7 @@ impl Flight {
         Flight {
             token,
             retries: 0,
+            by_worker: false,
             work,
         }
     }
