@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use ringlog_tests::deadline::until;
+use ringlog_tests::http;
 use ringlog_tests::node::{Node, NodeOptions};
 use ringlog_tests::random::Random;
 use ringlog_tests::record_batch::Batch;
@@ -200,6 +201,36 @@ fn a_connection_beyond_the_limit_is_refused_and_the_others_go_on() -> Result<()>
             &[&format!(":{}", beyond.local_port()?), "max_connections"]
         )?
     );
+    clients[0].create_topic(TOPIC, 1, &[])?;
+    // A place that is given back can be taken again.
+    clients.clear();
+    until("a free place", || {
+        let mut client = Connection::open(node.kafka(0))?;
+        Ok(client.request(api::API_VERSIONS, 0, &[]).ok())
+    })?;
+    check_goes_on(&mut node)
+}
+
+#[test]
+fn a_connection_too_many_of_one_address_is_refused() -> Result<()> {
+    let limit = ["--max-connections-per-address", "2"];
+    let mut node = Node::with(NodeOptions::new(1).arguments(limit))?;
+    let from = node.log_position()?;
+    let mut clients: Vec<_> = (0..2)
+        .map(|_| Connection::open(node.kafka(0)))
+        .collect::<Result<_>>()?;
+    for client in &mut clients {
+        client.request(api::API_VERSIONS, 0, &[])?;
+    }
+    let mut beyond = Connection::open(node.kafka(0))?;
+    beyond.closed()?;
+    let named = [
+        &*format!(":{}", beyond.local_port()?),
+        "max_connections_per_address",
+    ];
+    println!("{}", node.log_line(from, &named)?);
+    let kind = r#"ringlog_errors_total{core="0",kind="too_many_connections_of_address"}"#;
+    assert!(http::metric(node.http(), kind)? >= 1.0);
     clients[0].create_topic(TOPIC, 1, &[])?;
     // A place that is given back can be taken again.
     clients.clear();

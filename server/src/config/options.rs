@@ -272,6 +272,13 @@ pub const OPTIONS: &[OptionRow] = &[
         "Connections a core keeps",
     ),
     row(
+        "max_connections_per_address",
+        "max-connections-per-address",
+        Kind::Number,
+        Some("1000000"),
+        "Connections a core keeps of one address",
+    ),
+    row(
         "connection_idle_ms",
         "connection-idle-ms",
         Kind::Number,

@@ -70,6 +70,8 @@ pub struct Settings {
     pub max_request_bytes: usize,
     /// Connections a core keeps.
     pub max_connections: usize,
+    /// Connections a core keeps of one address.
+    pub max_connections_per_address: usize,
     /// A connection without a request for this long is closed.
     pub connection_idle: Duration,
     /// A request frame that has begun must be complete within this time.
@@ -157,6 +159,7 @@ impl Settings {
             },
             max_request_bytes: count("max_request_bytes", 1 << 10, 1 << 30)?,
             max_connections: count("max_connections", 1, 1 << 20)?,
+            max_connections_per_address: count("max_connections_per_address", 1, 1 << 20)?,
             connection_idle: ms("connection_idle_ms")?,
             frame_timeout: ms("frame_timeout_ms")?,
             memory_per_core_bytes: count("memory_per_core", WORKING_BYTES, 1 << 40)?,

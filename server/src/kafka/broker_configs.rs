@@ -188,6 +188,13 @@ const ROWS: &[Row] = &[
         "Connections that a core keeps (max_connections).",
     ),
     row(
+        "max.connections.per.ip",
+        Int,
+        Setting("max_connections_per_address"),
+        |settings| settings.max_connections_per_address.to_string(),
+        "Connections that a core keeps of one address (max_connections_per_address).",
+    ),
+    row(
         BROKER_ID[1],
         Int,
         Start,

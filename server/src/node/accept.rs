@@ -1,8 +1,8 @@
 //! Takes connections of one core, over whichever listener, and gives each to the face that speaks
 //! its protocol.
 //!
-//! Invariants: a core never keeps more connections than its limit (more are closed at once, and
-//! counted); a connection whose task panics is closed and counted, and the core goes on.
+//! Invariants: a core never keeps more connections than its limit, of all or of one address (more are
+//! closed at once, and counted); a connection whose task panics is closed and counted, and the core goes on.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 
+use super::addresses::{Addresses, Counted};
 use super::core::CoreHandle;
 use super::metrics::ErrorKind;
 use super::topology::Listener;
@@ -57,7 +58,7 @@ pub async fn accept(
     handler: ConnectionHandler,
     connections: &mut JoinSet<()>,
 ) {
-    let mut complaints = Complaints::default();
+    let (addresses, mut complaints) = (Addresses::default(), Complaints::default());
     loop {
         tokio::select! {
             () = core.drained() => return,
@@ -65,7 +66,10 @@ pub async fn accept(
             (listener, accepted) = listening.next() => match accepted {
                 Ok((stream, peer)) => {
                     let core = core.over(listener);
-                    take(&core, stream, peer, handler, connections, &mut complaints);
+                    let place = place_for(&core, peer, connections.len(), &addresses, &mut complaints);
+                    if let Some(place) = place {
+                        take(place, stream, peer, handler, connections);
+                    }
                 }
                 Err(error) => {
                     complaints.complain(|| {
@@ -95,17 +99,17 @@ pub async fn finish(core: &CoreHandle, connections: &mut JoinSet<()>, patience: 
     }
 }
 
-fn take(
+/// A place for a connection where there are `open`, unless it is one too many.
+fn place_for(
     core: &CoreHandle,
-    stream: TcpStream,
     peer: SocketAddr,
-    handler: ConnectionHandler,
-    connections: &mut JoinSet<()>,
+    open: usize,
+    addresses: &Addresses,
     complaints: &mut Complaints,
-) {
+) -> Option<OpenConnection> {
     let metrics = core.metrics();
     let limit = core.settings().max_connections;
-    if connections.len() >= limit {
+    if open >= limit {
         metrics.error(ErrorKind::TooManyConnections);
         complaints.complain(|| {
             tracing::warn!(
@@ -113,23 +117,47 @@ fn take(
                 "a connection was refused: the core has as many as it keeps (max_connections)"
             );
         });
-        return;
+        return None;
     }
+    let limit = core.settings().max_connections_per_address;
+    let Some(counted) = addresses.count(peer.ip(), limit) else {
+        metrics.error(ErrorKind::TooManyOfAddress);
+        complaints.complain(|| {
+            tracing::warn!(
+                core = %core.id(), %peer, limit,
+                "a connection was refused: the core has as many as it keeps of one address \
+                 (max_connections_per_address)"
+            );
+        });
+        return None;
+    };
+    metrics.connections_accepted.add(1);
+    metrics.connections.add(1);
+    Some(OpenConnection(core.clone(), counted))
+}
+
+fn take(
+    place: OpenConnection,
+    stream: TcpStream,
+    peer: SocketAddr,
+    handler: ConnectionHandler,
+    connections: &mut JoinSet<()>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY was refused");
     }
-    metrics.connections_accepted.add(1);
-    metrics.connections.add(1);
-    let open = OpenConnection(core.clone());
-    let serving = handler(stream, peer, core.clone());
+    let serving = handler(stream, peer, place.0.clone());
     connections.spawn_local(async move {
-        let _open = open;
+        let _place = place;
         serving.await;
     });
 }
 
 /// Counts a connection as long as its task lives, however it ends.
-struct OpenConnection(CoreHandle);
+struct OpenConnection(
+    CoreHandle,
+    #[expect(dead_code, reason = "counts until it is dropped")] Counted,
+);
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {

@@ -92,6 +92,8 @@ pub enum ErrorKind {
     Timeout,
     /// A connection was refused because the core has as many as it keeps.
     TooManyConnections,
+    /// The same because it has as many as it keeps of the peer's address.
+    TooManyOfAddress,
     /// The peer closed or reset a connection in the middle of a frame.
     Disconnected,
     /// A client that could not say who it is, or did not.
@@ -104,7 +106,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [ErrorKind; 15] = [
+    pub const ALL: [ErrorKind; 16] = [
         ErrorKind::FrameLength,
         ErrorKind::Malformed,
         ErrorKind::UnsupportedApi,
@@ -116,6 +118,7 @@ impl ErrorKind {
         ErrorKind::StorageFailed,
         ErrorKind::Timeout,
         ErrorKind::TooManyConnections,
+        ErrorKind::TooManyOfAddress,
         ErrorKind::Disconnected,
         ErrorKind::Authentication,
         ErrorKind::TlsHandshake,
@@ -137,6 +140,7 @@ impl ErrorKind {
             ErrorKind::StorageFailed => "storage_failed",
             ErrorKind::Timeout => "timeout",
             ErrorKind::TooManyConnections => "too_many_connections",
+            ErrorKind::TooManyOfAddress => "too_many_connections_of_address",
             ErrorKind::Disconnected => "disconnected",
             ErrorKind::Authentication => "authentication",
             ErrorKind::TlsHandshake => "tls_handshake",

@@ -15,13 +15,14 @@
 //! | `first_users` | users that the node is started with |
 //! | `cleaner`, `compaction`, `helper` | rewriting old segments; the thread that works beside a core |
 //! | `group_waits`, `group_upkeep` | who waits for a consumer group; what groups need by themselves |
-//! | `accept`, `metrics` | connections; what a core counts |
+//! | `accept`, `addresses`, `metrics` | connections; what a core counts |
 //! | `step_watch`, `step_kind` | how long a core's steps take, and which work they are |
 //!
 //! Invariant: a core's state is touched by its own thread only, and only by synchronous code
 //! between two waits ([`core::CoreHandle::with`]). Nothing here knows a protocol.
 
 pub mod accept;
+mod addresses;
 pub mod append;
 pub mod cleaner;
 pub mod compaction;
