@@ -23,6 +23,17 @@ fn run(script: &str, features: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Runs the two halves of a client script, before and after a kill -9 of their node.
+fn run_over_a_kill(script: &str) -> Result<()> {
+    let mut node = node()?;
+    foreign::python_feature(script, &node.bootstrap(), "before_a_kill")?;
+    let port = node.kafka(0).port();
+    node.kill9()?;
+    node.restart_with(NodeOptions::new(2).arguments(["--single-port"]).port(port))?;
+    foreign::python_feature(script, &node.bootstrap(), "after_a_kill")?;
+    node.check_running()
+}
+
 #[test]
 fn clients_see_one_broker_that_leads_partitions_of_both_cores() -> Result<()> {
     let node = node()?;
@@ -148,14 +159,7 @@ fn administration_by_kafka_python() -> Result<()> {
 
 #[test]
 fn a_position_is_checked_against_the_epochs_of_its_partitions_core() -> Result<()> {
-    let mut node = node()?;
-    let script = "confluent_leader_epochs.py";
-    foreign::python_feature(script, &node.bootstrap(), "before_a_kill")?;
-    let port = node.kafka(0).port();
-    node.kill9()?;
-    node.restart_with(NodeOptions::new(2).arguments(["--single-port"]).port(port))?;
-    foreign::python_feature(script, &node.bootstrap(), "after_a_kill")?;
-    node.check_running()
+    run_over_a_kill("confluent_leader_epochs.py")
 }
 
 #[test]
@@ -167,12 +171,5 @@ fn records_and_groups_by_the_other_python_clients() -> Result<()> {
 
 #[test]
 fn what_was_acknowledged_through_another_core_survives_a_kill() -> Result<()> {
-    let mut node = node()?;
-    let script = "confluent_kept_groups.py";
-    foreign::python_feature(script, &node.bootstrap(), "before_a_kill")?;
-    let port = node.kafka(0).port();
-    node.kill9()?;
-    node.restart_with(NodeOptions::new(2).arguments(["--single-port"]).port(port))?;
-    foreign::python_feature(script, &node.bootstrap(), "after_a_kill")?;
-    node.check_running()
+    run_over_a_kill("confluent_kept_groups.py")
 }
