@@ -237,6 +237,8 @@ fn with_profile(mut log: LogConfig, path: &Path) -> anyhow::Result<LogConfig> {
         Some(profile) => {
             log.target_block_bytes = profile.target_block_bytes;
             log.depth = profile.depth;
+            log.in_flight_bytes = profile.target_block_bytes * profile.depth;
+            log.queue_bytes = log.in_flight_bytes;
             log.eager_depth = profile.eager_depth;
             log.flush = profile.flush;
             tracing::info!(

@@ -90,6 +90,11 @@ const COUNTERS: &[(&str, &str, OfCore)] = &[
         "Times a request waited for memory",
         |core| core.memory_waits.get(),
     ),
+    (
+        "ringlog_room_waits",
+        "Times a request waited for its turn, or for room, to append to the log",
+        |core| core.room_waits.get(),
+    ),
 ];
 
 const GAUGES: &[(&str, &str, OfCore)] = &[

@@ -26,6 +26,7 @@ use super::group_waits::GroupWaits;
 use super::mailbox::Mailbox;
 use super::message::{ControlCommand, ControlError, Message, StorageFailed};
 use super::metrics::CoreMetrics;
+use super::shares::Shares;
 use super::stages::Stages;
 use super::step_watch::StepWatch;
 use super::topology::{Listener, Topologies, Topology};
@@ -247,6 +248,7 @@ impl Core {
             return true;
         }
         pending.saturating_add(bytes) <= self.pending_limit_bytes
+            && self.log.has_queue_room(bytes)
             && self.make_room(bytes.saturating_add(LOG_RESERVE_BYTES / 4))
     }
 
@@ -311,8 +313,8 @@ struct Shared {
     /// Taken by one task at a time, in the order they came: the one whose turn it is to have
     /// memory.
     memory_turn: Semaphore,
-    /// The same for room in the log.
-    room_turn: Semaphore,
+    /// Whose turn it is to append.
+    shares: RefCell<Shares>,
     mailboxes: Arc<[Arc<Mailbox<Message>>]>,
     /// By core id.
     doors: Arc<[Door<CoreHandle>]>,
@@ -359,7 +361,7 @@ impl CoreHandle {
             draining: Cell::new(false),
             drain: Notify::new(),
             memory_turn: Semaphore::new(1),
-            room_turn: Semaphore::new(1),
+            shares: RefCell::default(),
             mailboxes,
             doors,
             asked: RefCell::new(HashMap::new()),

@@ -190,6 +190,8 @@ pub struct CoreMetrics {
     pub driver_turns: Counter,
     /// Times a wait for frame memory was necessary.
     pub memory_waits: Counter,
+    /// Times a request waited for its turn, or for room, before its records went into the log.
+    pub room_waits: Counter,
     /// Errands begun: commands that arrived at another thread.
     pub errands: Counter,
     requests: [Counter; API_KEYS],
@@ -221,6 +223,7 @@ impl Default for CoreMetrics {
             longest_of_kind_ns: Default::default(),
             driver_turns: Counter::default(),
             memory_waits: Counter::default(),
+            room_waits: Counter::default(),
             errands: Counter::default(),
             requests: std::array::from_fn(|_| Counter::default()),
             errors: std::array::from_fn(|_| Counter::default()),

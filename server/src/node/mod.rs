@@ -48,6 +48,7 @@ pub mod outbox;
 pub mod polling;
 pub mod reach;
 pub mod retention;
+pub mod shares;
 pub mod stages;
 pub mod status;
 pub mod step_kind;

@@ -149,7 +149,7 @@ async fn append(core: &CoreHandle, partition: PartitionId, value: &str) -> Resul
         range: 0..bytes.len(),
         header,
     };
-    core.room(bytes.len()).await;
+    core.room(None, bytes.len()).await;
     let mut results =
         core.with(|core| core.append_records(&[range], FrameOrCopy::Copy(&mut bytes)));
     let appended = results.remove(0).map_err(|error| error.to_string())?;

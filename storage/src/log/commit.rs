@@ -116,6 +116,9 @@ impl<I: Io> Log<I> {
     fn write_next(&mut self) -> Option<usize> {
         let next = self.ready.front()?;
         let (bytes, entry_count) = (next.block_bytes(self.unit), next.entry_count());
+        if !self.has_bytes_in_flight(bytes) {
+            return None;
+        }
         if !self.segments.fits(bytes, entry_count) && !self.segments.advance() {
             return None;
         }

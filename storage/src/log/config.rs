@@ -27,6 +27,12 @@ pub struct LogConfig {
     pub target_block_bytes: usize,
     /// Most block writes in flight.
     pub depth: usize,
+    /// Most bytes of block writes in flight; one block may always be, and short ones are not
+    /// counted. More would only wait in the device's queue, in front of who comes next.
+    pub in_flight_bytes: usize,
+    /// Bytes of blocks that gather, wait or are being written, beyond which records had better
+    /// wait outside, where it can still be decided whose come first: [`super::Log::has_queue_room`].
+    pub queue_bytes: usize,
     /// With fewer writes in flight than this, whatever has gathered is written at once.
     pub eager_depth: usize,
     /// How blocks become durable.
@@ -86,6 +92,8 @@ impl Default for LogConfig {
             recycle_bytes: 2 << 30,
             target_block_bytes: 1 << 20,
             depth: 8,
+            in_flight_bytes: 2 << 20,
+            queue_bytes: 2 << 20,
             eager_depth: 2,
             flush: FlushMethod::DsyncEachWrite,
             flush_after: Duration::from_millis(5),

@@ -25,6 +25,9 @@ use crate::io::{FileId, Io, Op};
 /// allows: each holds its memory.
 const UNFLUSHED_PER_DEPTH: usize = 8;
 
+/// Blocks, and records, as short as this have room where longer ones have none.
+const SHORT_BYTES: usize = 64 << 10;
+
 /// A flush is due when this many blocks of the target size wait for one.
 const DUE_BLOCKS: usize = 4;
 
@@ -37,15 +40,48 @@ impl InFlight {
 }
 
 impl<I: Io> Log<I> {
+    fn under_way(&self) -> impl Iterator<Item = &InFlight> {
+        self.in_flight.iter().filter(|block| !block.is_resting())
+    }
+
     /// Blocks in flight that count against the depth.
     pub(super) fn writes_under_way(&self) -> usize {
-        let blocks = self.in_flight.iter();
-        blocks.filter(|block| !block.is_resting()).count()
+        self.under_way().count()
     }
 
     /// Whether another block may join those in flight.
     pub(super) fn has_room_in_flight(&self) -> bool {
         self.in_flight.len() < self.config.depth * UNFLUSHED_PER_DEPTH
+    }
+
+    /// Whether a block of so many bytes may join those in flight. A short one always may: it takes
+    /// the device no time, and whoever waits for it need not wait for those before it to end.
+    pub(super) fn has_bytes_in_flight(&self, bytes: usize) -> bool {
+        let under_way = self.bytes_under_way();
+        under_way == 0 || bytes <= SHORT_BYTES || under_way + bytes <= self.config.in_flight_bytes
+    }
+
+    fn bytes_under_way(&self) -> usize {
+        self.under_way().map(|block| block.block.bytes).sum()
+    }
+
+    /// Whether so many bytes of records that are appended now are written soon: otherwise they
+    /// only wait behind others in the log. A large record, or many, may be half of what waits; for
+    /// short ones there is a quarter more.
+    #[must_use]
+    pub fn has_queue_room(&self, bytes: usize) -> bool {
+        let queue = self.config.queue_bytes;
+        let (bytes, most) = if bytes <= SHORT_BYTES {
+            (bytes, queue + queue / 4)
+        } else {
+            (bytes.min(queue / 2), queue)
+        };
+        if self.pending_bytes + bytes <= most {
+            return true;
+        }
+        let gathered = self.ready.iter().chain(&self.open);
+        let waiting: usize = gathered.map(|block| block.payload_bytes).sum();
+        waiting + self.bytes_under_way() + bytes <= most
     }
 
     /// The written prefix, after completions. It stands still once the log has failed.

@@ -179,7 +179,7 @@ pub async fn handle(
         }
     }
     core.stages().lap(&mut watch, Stage::Check);
-    let (needed, batches) = append(core, received, checked, &mut outcomes).await;
+    let (needed, batches) = append(core, peer, received, checked, &mut outcomes).await;
     core.stages().lap(&mut watch, Stage::Append);
     answer.partitions = partitions
         .iter()
@@ -268,6 +268,7 @@ async fn check(
 /// many batches of each durability it took.
 async fn append(
     core: &CoreHandle,
+    peer: SocketAddr,
     received: Received<'_>,
     mut checked: Vec<Checked>,
     outcomes: &mut [Result<Stored, Refusal>],
@@ -276,7 +277,7 @@ async fn append(
     let bytes = |checked: &[Checked]| checked.iter().map(|one| one.batch.range.len()).sum();
     match received {
         Received::Large { frame, end } if checked.len() <= STEP_PARTITIONS => {
-            core.room(bytes(&checked)).await;
+            core.room(Some(peer), bytes(&checked)).await;
             core.with(|state| {
                 drop_orphans(state, &mut checked, outcomes);
                 let batches: Vec<BatchRange> =
@@ -290,7 +291,7 @@ async fn append(
             while !checked.is_empty() {
                 let rest = checked.split_off(checked.len().min(STEP_PARTITIONS));
                 let mut step = std::mem::replace(&mut checked, rest);
-                core.room(bytes(&step)).await;
+                core.room(Some(peer), bytes(&step)).await;
                 core.with(|state| {
                     drop_orphans(state, &mut step, outcomes);
                     let batches: Vec<BatchRange> =

@@ -113,7 +113,7 @@ impl CoreHandle {
         mut decide: impl FnMut(&mut Groups, Now) -> Result<GroupRecord, GroupError>,
     ) -> Result<(), GroupFailure> {
         loop {
-            self.room(bytes).await;
+            self.room(None, bytes).await;
             let logged = self.with(|core| {
                 let now = core.group_time();
                 match decide(&mut core.groups, now) {

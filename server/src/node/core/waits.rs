@@ -6,6 +6,7 @@
 //! within the written one (checked again here in debug builds, where the process ends otherwise).
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use ringlog_types::{PartitionId, Sequence};
 use super::{CoreHandle, LOG_RESERVE_BYTES};
 use crate::node::message::StorageFailed;
 use crate::node::reach::Reach;
+use crate::node::shares::Place;
 use crate::node::waiters::{ProgressKey, Waiters};
 
 /// How long a task that waits for memory sleeps before it looks again: memory also comes back
@@ -168,12 +170,36 @@ impl CoreHandle {
         .await;
     }
 
-    /// Waits, first come first served, until the log takes `bytes` of records without
+    /// Waits until it is the connection's turn, and the log takes `bytes` of records without
     /// answering [`ringlog_storage::log::AppendError::Busy`] (or is closed: the append says so then). Append in the
-    /// same turn, before the next wait.
-    pub async fn room(&self, bytes: usize) {
-        let _turn = self.0.room_turn.acquire().await;
-        while !self.with(|core| core.has_room(bytes)) && self.failure().is_none() {
+    /// same turn, before the next wait. Connections get equal shares of the bytes; what has none
+    /// comes as soon as any.
+    pub async fn room(&self, peer: Option<SocketAddr>, bytes: usize) {
+        let shared = &*self.0;
+        let is_room = || self.with(|core| core.has_room(bytes)) || self.failure().is_some();
+        if shared.shares.borrow().is_empty() && is_room() {
+            shared.shares.borrow_mut().serve(peer, None, bytes);
+            return;
+        }
+        shared.metrics.room_waits.add(1);
+        let place = shared.shares.borrow_mut().enter(peer);
+        let turn = Turn { core: self, place };
+        loop {
+            std::future::poll_fn(|cx| {
+                let mut shares = shared.shares.borrow_mut();
+                if shares.is_first(place) {
+                    return Poll::Ready(());
+                }
+                shares.wait(place, cx.waker());
+                Poll::Pending
+            })
+            .await;
+            if is_room() {
+                shared.shares.borrow_mut().serve(peer, Some(place), bytes);
+                drop(turn);
+                return;
+            }
+            // Meanwhile somebody may come whose turn is before this one's.
             self.log_moved().await;
         }
     }
@@ -218,6 +244,18 @@ impl CoreHandle {
         if !self.is_draining() {
             notified.await;
         }
+    }
+}
+
+/// A place in the line for the log, given back when this is dropped.
+struct Turn<'a> {
+    core: &'a CoreHandle,
+    place: Place,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.core.0.shares.borrow_mut().leave(self.place);
     }
 }
 

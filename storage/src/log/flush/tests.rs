@@ -161,6 +161,114 @@ fn what_is_neither_flushed_nor_read_counts_as_pending() {
     append(&mut log, offset, Urgency::Written).unwrap();
 }
 
+/// Bytes of a record that is not short.
+const LONG: usize = 2 * SHORT_BYTES;
+
+fn append_long(log: &mut Log<SimIo>, offset: u64) -> Sequence {
+    let meta = EntryMeta {
+        partition: partition(),
+        kind: EntryKind::Records,
+        machine: 0,
+        base_offset: Offset(offset),
+        count: 1,
+        max_timestamp: 0,
+    };
+    log.append(&[(meta, &vec![7; LONG])]).unwrap()
+}
+
+#[test]
+fn no_more_bytes_are_in_flight_than_may_be_and_all_come_to_be_durable() {
+    let disk = SimDisk::new(8, Faults::none());
+    let in_flight_bytes = 5 * LONG / 2;
+    let config = LogConfig {
+        in_flight_bytes,
+        target_block_bytes: LONG,
+        eager_depth: 8,
+        ..config(NEVER)
+    };
+    let mut log = open(&disk, config);
+    let mut last = Sequence::NONE;
+    for offset in 0..6 {
+        last = append_long(&mut log, offset);
+        log.submit();
+        assert!(log.bytes_under_way() <= in_flight_bytes);
+    }
+    assert_eq!(log.blocks_in_flight(), 2);
+    assert!(drive(&mut log, |log| {
+        assert!(log.bytes_under_way() <= in_flight_bytes);
+        log.durable() >= last
+    }));
+}
+
+#[test]
+fn a_block_longer_than_all_that_may_be_in_flight_is_written_alone() {
+    let disk = SimDisk::new(9, Faults::none());
+    let config = LogConfig {
+        in_flight_bytes: LONG / 2,
+        ..config(NEVER)
+    };
+    let mut log = open(&disk, config);
+    let first = append_long(&mut log, 0);
+    log.submit();
+    let second = append_long(&mut log, 1);
+    log.submit();
+    assert_eq!(log.blocks_in_flight(), 1);
+    assert!(drive(&mut log, |log| log.durable() >= first));
+    assert!(drive(&mut log, |log| log.durable() >= second));
+}
+
+#[test]
+fn a_short_block_does_not_wait_for_the_bytes_before_it() {
+    let disk = SimDisk::new(10, Faults::none());
+    let config = LogConfig {
+        in_flight_bytes: LONG,
+        ..config(NEVER)
+    };
+    let mut log = open(&disk, config);
+    append_long(&mut log, 0);
+    log.submit();
+    append(&mut log, 1, Urgency::Durable).unwrap();
+    log.submit();
+    assert_eq!(log.blocks_in_flight(), 2);
+}
+
+#[test]
+fn short_records_have_room_in_the_queue_where_long_ones_have_none() {
+    let disk = SimDisk::new(11, Faults::none());
+    let config = LogConfig {
+        queue_bytes: 4 * LONG,
+        ..config(NEVER)
+    };
+    let mut log = open(&disk, config);
+    for offset in 0..4 {
+        assert!(log.has_queue_room(LONG), "{offset}");
+        append_long(&mut log, offset);
+        log.submit();
+    }
+    assert!(!log.has_queue_room(LONG));
+    assert!(log.has_queue_room(SHORT_BYTES));
+    append_long(&mut log, 4);
+    assert!(!log.has_queue_room(SHORT_BYTES));
+    assert!(drive(&mut log, |log| log.has_queue_room(100 * LONG)));
+}
+
+#[test]
+fn what_is_written_and_waits_for_its_flush_takes_no_room_in_the_queue() {
+    let disk = SimDisk::new(12, Faults::none());
+    let config = LogConfig {
+        queue_bytes: LONG,
+        ..config(NEVER)
+    };
+    let mut log = open(&disk, config);
+    for offset in 0..200 {
+        append(&mut log, offset, Urgency::Written).unwrap();
+    }
+    let before = log.stats().flushes;
+    assert!(drive(&mut log, |log| log.has_queue_room(SHORT_BYTES)));
+    assert_eq!(log.stats().flushes, before);
+    assert!(log.pending_bytes() >= 100_000);
+}
+
 #[test]
 fn a_failing_flush_closes_the_log_and_moves_nothing() {
     let disk = SimDisk::new(6, Faults::none());
