@@ -3,7 +3,9 @@
 # demonstration. What each stage printed goes to tests/results/release-DATE-COMMIT.txt, which is
 # committed. Run .ci/run first: it installs the clients.
 #
-#   tests/release-tier.sh [rigs|simulations]      only those; else both, and the demonstration
+#   tests/release-tier.sh [rigs|simulations|RIG]  only those, or that one (kill9, kill_groups,
+#                                                 power_cut, text_file, scale, crowd, idle, many_segments);
+#                                                 else both, and the demonstration
 #
 #   RINGLOG_KILL_ROUNDS (500), RINGLOG_KILL_GROUP_ROUNDS (300), RINGLOG_POWER_CUTS (1000),
 #   RINGLOG_SIM_SEEDS (10000), RINGLOG_TEXT_FILE_MB (500), RINGLOG_CROWD_MEMBERS (100),
@@ -50,16 +52,31 @@ stage() {
     echo "=== $name: $outcome, $((SECONDS - started)) s"
 }
 
-# On real files and real processes.
-rigs() {
-    stage "kill -9" cargo test --release -p ringlog-tests --test kill9 -- --nocapture
-    stage "kill -9 with groups" cargo test --release -p ringlog-tests --test kill_groups -- --nocapture
-    stage "power cuts" cargo test --release -p ringlog-tests --test power_cut -- --nocapture
-    stage "text file" cargo test --release -p ringlog-tests --test text_file -- --nocapture
-    stage "many partitions" cargo test --release -p ringlog-tests --test scale -- --nocapture
-    stage "a large group" cargo test --release -p ringlog-tests --test crowd -- --nocapture
-    stage "idle connections" cargo test --release -p ringlog-tests --test idle idle_connections -- --nocapture
-    stage "restart with 100 GB" cargo test --release -p ringlog-storage --test many_segments -- --ignored --nocapture
+all_rigs=(kill9 kill_groups power_cut text_file scale crowd idle many_segments)
+case $lanes in
+all | rigs) rigs=("${all_rigs[@]}") ;;
+simulations) rigs=() ;;
+*)
+    rigs=("$lanes")
+    [[ " ${all_rigs[*]} " == *" $lanes "* ]] || { echo "no lane is called $lanes" >&2; exit 2; }
+    ;;
+esac
+
+# One rig, on real files and real processes.
+rig() {
+    local tested=(cargo test --release -p ringlog-tests --test "$1")
+    case $1 in
+    kill9) stage "kill -9" "${tested[@]}" -- --nocapture ;;
+    kill_groups) stage "kill -9 with groups" "${tested[@]}" -- --nocapture ;;
+    power_cut) stage "power cuts" "${tested[@]}" -- --nocapture ;;
+    text_file) stage "text file" "${tested[@]}" -- --nocapture ;;
+    scale) stage "many partitions" "${tested[@]}" -- --nocapture ;;
+    crowd) stage "a large group" "${tested[@]}" -- --nocapture ;;
+    idle) stage "idle connections" "${tested[@]}" idle_connections -- --nocapture ;;
+    many_segments)
+        stage "restart with 100 GB" cargo test --release -p ringlog-storage --test many_segments -- --ignored --nocapture
+        ;;
+    esac
 }
 
 # In the simulator, on one CPU.
@@ -73,17 +90,23 @@ simulations() {
 
 run() {
     about
-    # Built before anything is timed; then the rigs, which wait for disks and processes, beside the simulator.
-    local built=(--workspace --bins --tests)
-    [ "$lanes" != simulations ] || built=(--bin sim)
+    # Built before anything is timed, and only what runs; then the rigs, which wait for disks and
+    # processes, beside the simulator.
+    local built=(-p ringlog-tests --bin sim) rig
+    [ ${#rigs[@]} -eq 0 ] || built+=(-p ringlog-server -p ringlog-loadgen -p ringlog-storage --bin ringlog --bin loadgen)
+    for rig in "${rigs[@]}"; do
+        built+=(--test "$rig")
+    done
     stage "build" cargo build --release --quiet "${built[@]}"
     local simulated lane=
     simulated=$(mktemp)
-    if [ "$lanes" != rigs ]; then
+    if [ "$lanes" = all ] || [ "$lanes" = simulations ]; then
         simulations >"$simulated" 2>&1 &
         lane=$!
     fi
-    [ "$lanes" = simulations ] || rigs
+    for rig in "${rigs[@]}"; do
+        rig "$rig"
+    done
     [ -z "$lane" ] || wait "$lane"
     cat "$simulated"
     rm "$simulated"
