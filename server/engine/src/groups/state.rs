@@ -173,7 +173,7 @@ impl Groups {
             Some(live) => live.check_commit(who, generation, now.steady_ms)?,
             None if generation < 0 => {}
             None if self.table.find(group).is_some() => return Err(GroupError::UnknownMember),
-            None => return Err(GroupError::IllegalGeneration),
+            None => return Err(GroupError::NotFound),
         }
         let groups = self.table.len() + usize::from(self.table.find(group).is_none());
         if self.table.offset_count() + offsets.len() > OFFSETS_PER_LOG || groups > GROUPS_PER_LOG {

@@ -1,5 +1,9 @@
 //! OffsetCommit: a group, or a client that needs none, remembers how far it has read. Answered
 //! when that is durable.
+//!
+//! In version 9 the generation may be the epoch of a member (KIP-848). STALE_MEMBER_EPOCH is for
+//! groups that the broker assigns for; a classic group compares its generation as before
+//! (`ClassicGroup.validateOffsetCommit`).
 
 use std::sync::Arc;
 
@@ -8,13 +12,14 @@ use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
-use ringlog_engine::groups::{CommittedOffset, Identity};
+use ringlog_engine::groups::{CommittedOffset, GroupError, Identity};
 use ringlog_types::PartitionId;
 
 use super::here;
 use crate::kafka::bounds::{Field, Shape, field, field_since};
 use crate::kafka::errors;
 use crate::kafka::limits::STEP_PARTITIONS;
+use crate::node::core::groups::GroupFailure;
 use crate::node::core::{Core, CoreHandle};
 
 /// What the request looks like, up to its last array.
@@ -41,6 +46,9 @@ pub const FIELDS: &[Field] = &[
 /// Newest version that says how long offsets are to be kept.
 const RETENTION_UNTIL: i16 = 4;
 const LEADER_EPOCH_SINCE: i16 = 6;
+/// Oldest version in which a member of a group that is not there is told so. Before, it hears of
+/// another generation (Kafka's `OffsetMetadataManager.validateOffsetCommit`).
+const NOT_FOUND_SINCE: i16 = 9;
 
 /// Offsets in one entry of the log. A request with more has them committed in several.
 const OFFSETS_PER_ENTRY: usize = 1_024;
@@ -54,7 +62,7 @@ pub async fn handle(
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
     let mut codes = check(core, version, &request).await;
-    commit(core, &request, &mut codes).await;
+    commit(core, version, &request, &mut codes).await;
     let mut codes = codes.into_iter().map(|outcome| match outcome {
         Outcome::Refused(code) => code.code(),
         Outcome::Offset(_) | Outcome::Committed => 0,
@@ -138,7 +146,12 @@ fn find(core: &Core, topic: &str, index: i32) -> Result<PartitionId, ResponseErr
     }
 }
 
-async fn commit(core: &CoreHandle, request: &OffsetCommitRequest, outcomes: &mut [Outcome]) {
+async fn commit(
+    core: &CoreHandle,
+    version: i16,
+    request: &OffsetCommitRequest,
+    outcomes: &mut [Outcome],
+) {
     let group: Arc<str> = (**request.group_id).into();
     let who = Identity {
         member_id: &request.member_id,
@@ -161,10 +174,12 @@ async fn commit(core: &CoreHandle, request: &OffsetCommitRequest, outcomes: &mut
         let committed = core.decide_group(bytes, |groups, now| {
             groups.prepare_commit(&group, &who, generation, offsets.clone(), now)
         });
-        let refusal = committed
-            .await
-            .err()
-            .map(|error| errors::of_group_failure(&error));
+        let refusal = committed.await.err().map(|error| match error {
+            GroupFailure::Group(GroupError::NotFound) if version < NOT_FOUND_SINCE => {
+                ResponseError::IllegalGeneration
+            }
+            error => errors::of_group_failure(&error),
+        });
         for outcome in step {
             if let Outcome::Offset(_) = outcome {
                 *outcome = refusal.map_or(Outcome::Committed, Outcome::Refused);

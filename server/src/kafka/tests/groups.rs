@@ -205,10 +205,16 @@ impl Member {
             let topic = OffsetFetchRequestTopics::default()
                 .with_name(topic_name(topic))
                 .with_partition_indexes(vec![0]);
-            let group = OffsetFetchRequestGroup::default()
+            let mut group = OffsetFetchRequestGroup::default()
                 .with_group_id(group_id(&self.group))
                 .with_topics(Some(vec![topic]));
-            let all = group.clone().with_topics(None);
+            let mut all = group.clone().with_topics(None);
+            if version >= 9 {
+                // A classic group looks at neither.
+                group.member_id = Some(text("stranger"));
+                group.member_epoch = 77;
+                all.member_epoch = -1;
+            }
             let request = OffsetFetchRequest::default().with_groups(vec![group, all]);
             let response: OffsetFetchResponse =
                 self.client.call(ApiKey::OffsetFetch, version, &request);
@@ -312,8 +318,16 @@ fn offsets_are_committed_in_every_version_and_there_after_a_restart() {
     with_node_in(dir.path(), AT_ONCE, |cores| {
         Client::connect(cores[0]).create("t", &[]);
         let mut member = Member::of(cores, "g");
-        assert_eq!(member.committed(8, "t"), (-1, String::new()));
-        for (version, offset) in (2..=8).zip(10..) {
+        for version in [8, 9] {
+            assert_eq!(member.committed(version, "t"), (-1, String::new()));
+        }
+        // Of a group that is not there nobody is a member.
+        for (version, code) in [(8, ILLEGAL_GENERATION), (9, GROUP_ID_NOT_FOUND)] {
+            member.generation = 3;
+            assert_eq!(member.commit(version, "t", 1, ""), code);
+            member.generation = -1;
+        }
+        for (version, offset) in (2..=9).zip(10..) {
             // Without a member: the group is empty.
             assert_eq!(member.commit(version, "t", offset, "note"), 0);
             assert_eq!(
@@ -321,15 +335,15 @@ fn offsets_are_committed_in_every_version_and_there_after_a_restart() {
                 (offset, "note".to_owned())
             );
         }
-        assert_eq!(member.committed(1, "t").0, 16);
+        assert_eq!(member.committed(1, "t").0, 17);
         assert_eq!(member.commit(8, "none", 1, ""), UNKNOWN_TOPIC_OR_PARTITION);
         let long = "x".repeat(4097);
         assert_eq!(member.commit(8, "t", 1, &long), OFFSET_METADATA_TOO_LARGE);
         member.join(9);
-        assert_eq!(member.commit(8, "t", 17, ""), REBALANCE_IN_PROGRESS);
+        assert_eq!(member.commit(9, "t", 17, ""), REBALANCE_IN_PROGRESS);
         let own = member.id.clone();
         member.sync(5, &[(&own, "all")]);
-        assert_eq!(member.commit(8, "t", 18, ""), 0);
+        assert_eq!(member.commit(9, "t", 18, ""), 0);
         *id.lock().unwrap() = member.id.clone();
     });
     let generation = 1;
@@ -341,9 +355,12 @@ fn offsets_are_committed_in_every_version_and_there_after_a_restart() {
         member.id = id.lock().unwrap().clone();
         member.generation = generation;
         assert_eq!(member.heartbeat(4), 0);
-        assert_eq!(member.commit(8, "t", 20, ""), 0);
-        member.generation = generation + 1;
-        assert_eq!(member.commit(8, "t", 21, ""), ILLEGAL_GENERATION);
+        assert_eq!(member.commit(9, "t", 20, ""), 0);
+        // An older epoch of a member too: it is a generation, and not stale but illegal.
+        for generation in [generation - 1, generation + 1] {
+            member.generation = generation;
+            assert_eq!(member.commit(9, "t", 21, ""), ILLEGAL_GENERATION);
+        }
         member.generation = generation;
         assert_eq!(&*member.sync(5, &[]).assignment, b"all");
         assert_eq!(member.committed(8, "t").0, 20);

@@ -36,7 +36,7 @@ fn an_offset_is_there_when_it_is_durable_and_after_every_restart() {
     let told = rig.commit("a", 1, 7);
     assert_eq!(told, Err(GroupError::UnknownMember));
     let told = Rig::new().commit("a", 1, 7);
-    assert_eq!(told, Err(GroupError::IllegalGeneration));
+    assert_eq!(told, Err(GroupError::NotFound));
 }
 
 #[test]
