@@ -227,7 +227,7 @@ fn mistakes_in_recycling_are_caught() {
 fn mistakes_in_recognising_damage_are_caught() {
     let silent = Settings::silent_corruption;
     caught(SeededBug::IgnoreChecksums, Settings::everything(), 0..10);
-    caught(SeededBug::EndAtDamage, silent(), 0..30);
+    caught(SeededBug::EndAtDamage, silent(), 0..100);
 }
 
 /// These show only where corruptions meet.
