@@ -15,6 +15,7 @@
 //! | `table` | what is committed, and its checkpoints |
 //! | `record`, `stored`, `offset` | what the log holds |
 //! | `commit` | offsets on their way into the log |
+//! | `subscription` | what a member says it reads |
 //! | `sweep` | what is forgotten |
 //! | `describe` | for operators |
 //! | `coordinator`, `split` | which log a group is in, and when that changes |
@@ -33,6 +34,7 @@ mod record;
 mod split;
 mod state;
 mod stored;
+mod subscription;
 mod sweep;
 mod table;
 

@@ -17,7 +17,9 @@ fn sweep(rig: &mut Rig, exists: bool) {
     let mut sweep = Sweep::default();
     while !sweep.is_at_end() {
         let (now, keep) = (rig.now.wall_ms, i64::from(RETENTION_MS));
-        let records = rig.groups.sweep(&mut sweep, now, keep, |_| exists);
+        let records = rig
+            .groups
+            .sweep(&mut sweep, now, keep, |_| exists.then_some("t"));
         rig.pending.extend(records.iter().map(GroupRecord::encode));
     }
     rig.flush();
@@ -153,7 +155,7 @@ fn a_group_that_was_unused_stays_when_a_commit_came_first() {
 /// Forgets all offsets, and not yet the group.
 fn sweep_offsets_only(rig: &mut Rig) {
     let mut sweep = Sweep::default();
-    let records = rig.groups.sweep(&mut sweep, rig.now.wall_ms, 0, |_| false);
+    let records = rig.groups.sweep(&mut sweep, rig.now.wall_ms, 0, |_| None);
     assert_eq!(records.len(), 1);
     rig.pending.extend(records.iter().map(GroupRecord::encode));
     rig.flush();
