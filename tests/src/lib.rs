@@ -22,6 +22,7 @@ pub mod rust_source;
 pub mod small_disk;
 pub mod sound;
 pub mod wire;
+pub mod wire_tap;
 pub mod workdir;
 
 pub mod sim;

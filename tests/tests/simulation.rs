@@ -227,7 +227,7 @@ fn mistakes_in_recycling_are_caught() {
 fn mistakes_in_recognising_damage_are_caught() {
     let silent = Settings::silent_corruption;
     caught(SeededBug::IgnoreChecksums, Settings::everything(), 0..10);
-    caught(SeededBug::EndAtDamage, silent(), 0..30);
+    caught(SeededBug::EndAtDamage, silent(), 0..100);
 }
 
 /// These show only where corruptions meet.
@@ -280,8 +280,18 @@ fn the_machines_of_a_node_come_back_after_kills_and_power_cuts_as_they_were_ackn
         total.repeats_of_pending > 500
             && total.refused > 1_000
             && total.commands > 1_000
-            && total.commits > 1_000,
+            && total.commits > 1_000
+            && total.large_commits > 100,
         "the runs did little: {total:?}"
+    );
+    let crew = total.crew;
+    assert!(
+        crew.parts > 300
+            && crew.generations > 60
+            && crew.replaced > 30
+            && crew.commits > 500
+            && crew.given_up > 10,
+        "the members of the group did little: {crew:?}"
     );
     let lost = [
         total.buffered_lost_by_kill,
@@ -303,9 +313,9 @@ fn the_machines_of_a_node_survive_a_failing_disk() {
 fn mistakes_of_a_node_with_its_machines_are_caught() {
     let settings = settings(Faults::power_cuts_only(), None);
     for (name, mistake) in Mistake::ALL {
-        let failure = (0..5).find_map(|seed| run_machines(seed, &settings, Some(mistake)).err());
+        let failure = (0..40).find_map(|seed| run_machines(seed, &settings, Some(mistake)).err());
         let Some(Failure { seed, what, .. }) = failure else {
-            panic!("{name} was not caught in 5 seeds");
+            panic!("{name} was not caught in 40 seeds");
         };
         println!("{name} is caught at seed {seed}: {what}");
     }

@@ -65,6 +65,16 @@ pub const GROUP_BYTES_PER_LOG: usize = 256 << 20;
 /// metadata).
 pub const OFFSETS_PER_LOG: usize = 2_000_000;
 
+/// Bytes of the records of one commit: one copy in one step of the core. As many as Kafka takes by
+/// default for a batch of `__consumer_offsets` (`message.max.bytes`).
+pub const BYTES_PER_COMMIT: usize = 1 << 20;
+
+/// Offsets in one record of a commit: applied in one step.
+pub const OFFSETS_PER_RECORD: usize = 512;
+
+/// A record of a commit is closed at this length.
+pub const BYTES_PER_OFFSETS_RECORD: usize = 32 << 10;
+
 /// Groups whose timers are looked at in one step.
 pub const GROUPS_PER_TIMER_STEP: usize = 4;
 

@@ -392,7 +392,8 @@ pub const OPTIONS: &[OptionRow] = &[
         "offsets-retention-minutes",
         Kind::Number,
         Some("10080"),
-        "How long committed offsets are kept while their consumer group has no members, minutes",
+        "How long committed offsets are kept while their consumer group has no members, or none that \
+         reads the topic, minutes",
     ),
     row(
         "offsets_retention_check_ms",

@@ -228,7 +228,8 @@ const ROWS: &[Row] = &[
         Int,
         Setting("offsets_retention_minutes"),
         |settings| (settings.offsets_retention.as_secs() / 60).to_string(),
-        "Offsets of a group without members are kept for this long (offsets_retention_minutes).",
+        "Offsets of a group without members, and of topics that no member reads, are kept for this \
+         long (offsets_retention_minutes).",
     ),
     row(
         "producer.id.expiration.ms",

@@ -125,7 +125,10 @@ pub fn of_group(error: GroupError) -> ResponseError {
         GroupError::MaxSizeReached => ResponseError::GroupMaxSizeReached,
         // As Kafka answers for an assignment that does not fit its log.
         GroupError::AssignmentTooLarge => ResponseError::UnknownServerError,
-        GroupError::TooManyOffsets => ResponseError::InvalidCommitOffsetSize,
+        // As Kafka answers for a commit that does not fit a batch of its log.
+        GroupError::CommitTooLarge | GroupError::TooManyOffsets => {
+            ResponseError::InvalidCommitOffsetSize
+        }
         // Clients look for the coordinator again, until the node was restarted.
         GroupError::Unavailable => ResponseError::CoordinatorNotAvailable,
         GroupError::NotFound => ResponseError::GroupIdNotFound,

@@ -28,7 +28,9 @@ pub async fn handle(core: &CoreHandle, request: InitProducerIdRequest) -> InitPr
         return refused(ResponseError::UnsupportedVersion);
     }
     // Both or neither: the id that an idempotent producer has and wants to go on from (KIP-360).
-    // A fresh one serves it as well, as in Kafka.
+    // Without a transactional id Kafka looks at neither and gives a fresh id of epoch 0
+    // (`TransactionCoordinator.handleInitProducerId`); what is one without the other it refuses
+    // before (`KafkaApis.handleInitProducerIdRequest`).
     if (request.producer_id.0 == NONE) != (request.producer_epoch == -1) {
         return refused(ResponseError::InvalidRequest);
     }

@@ -241,8 +241,10 @@ impl Core {
                 } else {
                     Sequence::NONE
                 };
+                let first_ms = || self.partitions.time_of_first(partition, &range.header);
                 appended = Appended {
                     base_offset,
+                    log_append_time_ms: stamps_append_time.then(first_ms).flatten(),
                     sequence,
                     duplicate: true,
                     ..appended

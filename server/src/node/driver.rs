@@ -27,8 +27,8 @@ use ringlog_machines::Effects;
 /// What a turn found.
 struct Turn {
     moved: bool,
-    /// More blocks, partitions of deleted topics, reads that came back, or a checkpoint that is
-    /// being taken wait for the next step.
+    /// More blocks, the rest of one that is applied, partitions of deleted topics, reads that came
+    /// back, or a checkpoint that is being taken wait for the next step.
     more: bool,
     in_flight: usize,
     /// When the log wants the next turn though nothing happens.
@@ -110,7 +110,8 @@ impl Driver {
             let _ = core.log_group_records();
             let answers = core.groups.take_answers();
             let blocks_left = core.log.submit_step();
-            let log_waits = core.log.has_arrived() || core.log.takes_checkpoint();
+            let log = &core.log;
+            let log_waits = log.has_arrived() || log.takes_checkpoint() || log.is_applying();
             let in_flight = core.log.blocks_in_flight();
             let deadline = core.log.next_deadline();
             (

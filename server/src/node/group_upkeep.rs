@@ -33,10 +33,9 @@ async fn sweep(core: &CoreHandle) {
     while !sweep.is_at_end() {
         let records = core.with(|state| {
             let wall_ms = state.now_ms();
-            let exists = |partition| exists(state, partition);
-            state
-                .groups
-                .sweep(&mut sweep, wall_ms, retention_ms, exists)
+            let topic = |partition| topic_of(state, partition);
+            let groups = &state.groups;
+            groups.sweep(&mut sweep, wall_ms, retention_ms, topic)
         });
         for record in records {
             let bytes = record.encode().len();
@@ -50,8 +49,8 @@ async fn sweep(core: &CoreHandle) {
     }
 }
 
-fn exists(core: &Core, partition: PartitionId) -> bool {
-    let index = usize::try_from(partition.index());
-    let topic = core.topics.by_number(partition.topic());
-    topic.is_some_and(|topic| index.is_ok_and(|index| index < topic.partitions.len()))
+/// The name of the topic that has the partition.
+fn topic_of(core: &Core, partition: PartitionId) -> Option<&str> {
+    let topic = core.topics.by_number(partition.topic())?;
+    (partition.index() < topic.partition_count()).then_some(topic.name.as_str())
 }

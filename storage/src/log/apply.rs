@@ -1,14 +1,14 @@
 //! What a durable block changes: the index, the partitions' bounds, and the machines above.
-//! The same live and in replay.
+//! The same live, where what takes the machines long is cut into steps, and in replay.
 //!
-//! Invariant: this is the only code that changes committed state, and it runs in sequence
-//! order.
+//! Invariants: this is the only code that changes committed state, and it runs in sequence order; a
+//! block counts as durable when all of it, and of the group that it commits, is applied.
 
 use std::rc::Rc;
 
 use super::block::Block;
 use super::index::SegmentIndex;
-use super::pending::GroupPart;
+use super::pending::{GroupPart, Whole};
 use super::report::{Damage, Gap};
 use super::seeded_bug::SeededBug;
 use super::{Entry, EntryKind, EntryMeta, Log, Machine};
@@ -19,14 +19,28 @@ use crate::format::manifest::Anchor;
 use crate::io::Io;
 
 impl<I: Io> Log<I> {
-    /// Applies a durable block, live and in replay: at once if it is a group of its own, else
-    /// with the block that commits its group. `damaged` are the entries whose bytes are lost.
+    /// Takes a durable block and applies it whole, as replay does.
     pub(super) fn commit_block(
         &mut self,
         block: Rc<Block>,
         machine: &mut dyn Machine,
         damaged: &[usize],
     ) {
+        self.take_block(block, machine, damaged);
+        let mut unbounded = usize::MAX;
+        self.apply_step(machine, &mut unbounded);
+        debug_assert!(self.to_apply.is_empty(), "no step is longer");
+    }
+
+    /// Takes a durable block: what is to be applied then is the block, if it is a group of its own,
+    /// or the group that it commits. `damaged` are the entries whose bytes are lost.
+    pub(super) fn take_block(
+        &mut self,
+        block: Rc<Block>,
+        machine: &mut dyn Machine,
+        damaged: &[usize],
+    ) {
+        debug_assert!(self.to_apply.is_empty(), "one block after the other");
         self.bytes_since_checkpoint += block.bytes as u64;
         self.anchor = Anchor {
             sequence: block.sequence,
@@ -37,7 +51,8 @@ impl<I: Io> Log<I> {
         match block.group {
             Group::Whole => {
                 self.end_open_group(block.epoch, machine);
-                self.apply_block(&block, machine, damaged);
+                let part = GroupPart::Block(block, damaged.to_vec());
+                self.to_apply.parts.push_back((part, Whole::Yes));
             }
             Group::Begin => {
                 self.end_open_group(block.epoch, machine);
@@ -53,7 +68,7 @@ impl<I: Io> Log<I> {
                 let part = GroupPart::Block(block, damaged.to_vec());
                 self.open_group.parts.push(part);
                 if commit {
-                    self.commit_open_group(machine);
+                    self.commit_open_group();
                 }
             }
         }
@@ -65,7 +80,7 @@ impl<I: Io> Log<I> {
     fn end_open_group(&mut self, epoch: u32, machine: &mut dyn Machine) {
         let last = self.open_group.last_block();
         if self.open_group.broken && last.is_some_and(|last| last.epoch == epoch) {
-            self.commit_open_group(machine);
+            self.commit_open_group();
         } else {
             self.drop_open_group(machine);
         }
@@ -83,18 +98,36 @@ impl<I: Io> Log<I> {
 
     /// A group is whole or not there: without one of its blocks, what the others hold of it is
     /// lost as well, and named.
-    fn commit_open_group(&mut self, machine: &mut dyn Machine) {
+    fn commit_open_group(&mut self) {
         let group = std::mem::take(&mut self.open_group);
-        for part in group.parts {
-            match part {
-                GroupPart::Lost(lost) => self.take_lost(lost, machine),
-                GroupPart::Block(block, _)
-                    if group.broken && !self.has_bug(SeededBug::ApplyBrokenGroups) =>
-                {
-                    self.lose_block(&block, machine);
+        let whole = match group.broken && !self.has_bug(SeededBug::ApplyBrokenGroups) {
+            true => Whole::Broken,
+            false => Whole::Yes,
+        };
+        let parts = group.parts.into_iter().map(|part| (part, whole));
+        self.to_apply.parts.extend(parts);
+    }
+
+    /// Applies of what was taken so many bytes of machines' entries, and one entry at the least.
+    /// What goes beyond is the next step's.
+    pub(super) fn apply_step(&mut self, machine: &mut dyn Machine, budget_bytes: &mut usize) {
+        while *budget_bytes > 0
+            && let Some((part, whole)) = self.to_apply.parts.pop_front()
+        {
+            match (part, whole) {
+                (GroupPart::Lost(lost), _) => self.take_lost(lost, machine),
+                (GroupPart::Block(block, _), Whole::Broken) => self.lose_block(&block, machine),
+                (GroupPart::Block(block, damaged), Whole::Yes) => {
+                    let from = std::mem::take(&mut self.to_apply.entries);
+                    let to = self.apply_entries(&block, from, machine, &damaged, budget_bytes);
+                    if to < block.entries.len() {
+                        self.to_apply.entries = to;
+                        let part = GroupPart::Block(block, damaged);
+                        self.to_apply.parts.push_front((part, whole));
+                    }
                 }
-                GroupPart::Block(block, damaged) => self.apply_block(&block, machine, &damaged),
             }
+            self.applied_steps += 1;
         }
     }
 
@@ -109,9 +142,24 @@ impl<I: Io> Log<I> {
         }
     }
 
-    fn apply_block(&mut self, block: &Rc<Block>, machine: &mut dyn Machine, damaged: &[usize]) {
-        for (number, header) in block.entries.iter().enumerate() {
+    /// Applies entries from one on, until the budget is used up. Returns how many are applied.
+    fn apply_entries(
+        &mut self,
+        block: &Rc<Block>,
+        from: usize,
+        machine: &mut dyn Machine,
+        damaged: &[usize],
+        budget_bytes: &mut usize,
+    ) -> usize {
+        for (number, header) in block.entries.iter().enumerate().skip(from) {
+            if *budget_bytes == 0 {
+                return number;
+            }
             let meta = header.meta;
+            if meta.kind == EntryKind::Machine {
+                let bytes = usize::try_from(header.length).unwrap_or(usize::MAX);
+                *budget_bytes = budget_bytes.saturating_sub(bytes);
+            }
             let lost = damaged.contains(&number);
             match meta.kind {
                 EntryKind::Records => self.index_records(block, header, lost),
@@ -145,6 +193,7 @@ impl<I: Io> Log<I> {
                 });
             }
         }
+        block.entries.len()
     }
 
     fn index_records(&mut self, block: &Block, header: &EntryHeader, lost: bool) {

@@ -222,12 +222,13 @@ impl<I: Io> Log<I> {
         Some(bytes)
     }
 
-    /// Takes completions; applies newly durable blocks to `machine` in order. Returns whether
+    /// Takes completions; applies newly durable blocks to `machine` in order, as much of them as one
+    /// step of a core takes (see [`Log::is_applying`]). Returns whether anything was applied, or
     /// [`Log::durable`], [`Log::written`], [`Log::reads_done`] or [`Log::failure`] moved.
     pub fn poll(&mut self, machine: &mut dyn Machine) -> bool {
         let state = |log: &Log<I>| {
-            let failed = log.failure.is_some();
-            (log.durable, log.written(), log.reads_done, failed)
+            let (failed, applied) = (log.failure.is_some(), log.applied_steps);
+            (log.durable, log.written(), log.reads_done, failed, applied)
         };
         let before = state(self);
         self.turn = Turn::begin(self.submitter.io.monotonic());
@@ -244,14 +245,7 @@ impl<I: Io> Log<I> {
         }
         self.did(Part::Completed);
         self.advance_written();
-        while self
-            .in_flight
-            .front()
-            .is_some_and(|block| block.state == WriteState::Durable)
-        {
-            let done = self.in_flight.pop_front().expect("it was just seen");
-            self.settle(done, machine);
-        }
+        self.apply_durable(machine);
         if std::mem::take(&mut self.release_due) {
             self.release_dead_segments();
         }
@@ -262,7 +256,9 @@ impl<I: Io> Log<I> {
             self.durable = last.map_or(self.durable, |block| block.block.sequence);
         }
         if self.failure.is_none() {
-            if self.bytes_since_checkpoint >= self.config.checkpoint_bytes {
+            // Not between the entries of a block: the anchor is behind it.
+            let is_due = self.bytes_since_checkpoint >= self.config.checkpoint_bytes;
+            if is_due && !self.is_applying() {
                 self.start_checkpoint(machine);
             }
             self.checkpoint_step(machine);
@@ -363,9 +359,39 @@ impl<I: Io> Log<I> {
         }
     }
 
-    /// A block joined the durable prefix.
-    fn settle(&mut self, done: InFlight, machine: &mut dyn Machine) {
-        let block = done.block;
+    /// Applies durable blocks at the front, as much as one step of a core takes. A block stays in
+    /// flight until all of it is applied.
+    fn apply_durable(&mut self, machine: &mut dyn Machine) {
+        let mut budget_bytes = self.config.apply_step_bytes.max(1);
+        while budget_bytes > 0
+            && let Some(front) = self.in_flight.front()
+            && front.state == WriteState::Durable
+        {
+            if !std::mem::replace(&mut self.front_is_taken, true) {
+                let block = Rc::clone(&front.block);
+                if !block.entries.is_empty() {
+                    self.cache.keep_tail(Rc::clone(&block));
+                }
+                self.take_block(block, machine, &[]);
+            }
+            self.apply_step(machine, &mut budget_bytes);
+            if self.to_apply.is_empty() {
+                self.front_is_taken = false;
+                let done = self.in_flight.pop_front().expect("it was just seen");
+                self.settle(&done);
+            }
+        }
+    }
+
+    /// Whether [`Log::poll`] has more of a durable block to apply at once.
+    #[must_use]
+    pub fn is_applying(&self) -> bool {
+        self.front_is_taken
+    }
+
+    /// A block joined the durable prefix, and is applied.
+    fn settle(&mut self, done: &InFlight) {
+        let block = &done.block;
         debug_assert!(
             block.sequence == self.durable.next() || self.has_bug(SeededBug::AckOutOfOrder),
             "durable moves one block at a time"
@@ -384,10 +410,6 @@ impl<I: Io> Log<I> {
             .record(nanoseconds(now.saturating_sub(done.submitted_at)));
         let settled = nanoseconds(now.saturating_sub(done.written_at));
         self.stats.settle_latency.record(settled);
-        if !block.entries.is_empty() {
-            self.cache.keep_tail(Rc::clone(&block));
-        }
-        self.commit_block(block, machine, &[]);
     }
 
     /// States in a block of its own that everything is durable, when nothing else would.

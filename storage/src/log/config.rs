@@ -44,6 +44,8 @@ pub struct LogConfig {
     pub checkpoint_bytes: u64,
     /// Rows of a checkpoint (partitions, ranges of segments, state of machines) taken in one step.
     pub checkpoint_step_rows: usize,
+    /// Bytes of machines' entries that are applied in one step; one entry is whatever it has.
+    pub apply_step_bytes: usize,
     /// Blocks kept in memory for readers at the tail.
     pub cache_bytes: usize,
     /// Blocks kept in memory for readers of older data.
@@ -99,6 +101,7 @@ impl Default for LogConfig {
             flush_after: Duration::from_millis(5),
             checkpoint_bytes: 256 << 20,
             checkpoint_step_rows: 256,
+            apply_step_bytes: 32 << 10,
             cache_bytes: 24 << 20,
             cold_cache_bytes: 32 << 20,
             read_ahead_bytes: 1 << 20,

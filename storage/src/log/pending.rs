@@ -1,7 +1,7 @@
 //! What is on its way to being durable or whole: blocks in flight, a checkpoint whose blocks are
 //! among them, a group whose last block has not come, and a segment that is read again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -91,6 +91,28 @@ impl OpenGroup {
             GroupPart::Lost(_) => None,
         })
     }
+}
+
+/// What is durable and still to be applied, in the order of the log.
+#[derive(Debug, Default)]
+pub(super) struct ToApply {
+    pub parts: VecDeque<(GroupPart, Whole)>,
+    /// Entries of the first part that are applied.
+    pub entries: usize,
+}
+
+impl ToApply {
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+}
+
+/// Whether all of a group is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whole {
+    Yes,
+    /// What its blocks hold is lost with the missing one.
+    Broken,
 }
 
 /// A checkpoint on its way to being durable.

@@ -227,7 +227,7 @@ impl<I: Io> Log<I> {
                     Work::Footer(_) | Work::Trailer(_) | Work::Cut(_) | Work::Housekeeping(_)
                 )
             });
-            if self.takes_checkpoint() || taking != self.taking.is_some() {
+            if self.takes_checkpoint() || taking != self.taking.is_some() || self.is_applying() {
                 continue; // Its next step, or the block that it went into.
             }
             if !committing && !sealing && self.taking.is_none() {

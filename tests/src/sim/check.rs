@@ -305,7 +305,9 @@ impl Workload {
             match log.read(PartitionId(partition), Offset(at), max_bytes.min(200_000)) {
                 Read::Batches(found) => {
                     self.reads += 1;
-                    at = self.compare(partition, at, &found, log.durable())?;
+                    // And the block of which some is applied already.
+                    let durable = Sequence(log.durable().0 + u64::from(log.is_applying()));
+                    at = self.compare(partition, at, &found, durable)?;
                     if max_bytes != usize::MAX {
                         return Ok(());
                     }

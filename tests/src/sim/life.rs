@@ -242,6 +242,7 @@ pub(super) fn random_config(random: &mut Random, bug: Option<SeededBug>) -> LogC
     LogConfig {
         checkpoint_step_rows: [1, 8, 256][config.depth % 3],
         clean_step_rows: [1024, 16, 4][config.depth % 3],
+        apply_step_bytes: [1, 64 << 10, 100][config.depth % 3],
         ..config
     }
 }

@@ -10,6 +10,7 @@ use super::error::GroupError;
 use super::group::{Group, Phase};
 use super::record::GroupRecord;
 use super::state::Groups;
+use super::subscription::may_name;
 
 /// What a group is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,24 +213,6 @@ impl Groups {
 
 /// Whether a member reads the topic, or may: one whose subscription cannot be read reads all.
 fn reads(group: &Group, topic: &str) -> bool {
-    let subscriptions = group.members.values().flat_map(|member| &member.protocols);
-    let mut subscribed = subscriptions.map(|known| subscribes(&known.metadata, topic));
-    subscribed.any(|subscribed| subscribed.unwrap_or(true))
-}
-
-/// Whether a consumer's subscription names a topic: version i16, count i32, { length i16, name }*,
-/// more.
-fn subscribes(subscription: &[u8], topic: &str) -> Option<bool> {
-    let (_, rest) = subscription.split_first_chunk::<2>()?;
-    let (count, mut rest) = rest.split_first_chunk::<4>()?;
-    for _ in 0..i32::from_be_bytes(*count) {
-        let (length, names) = rest.split_first_chunk::<2>()?;
-        let length = usize::try_from(i16::from_be_bytes(*length)).ok()?;
-        let name = names.get(..length)?;
-        if name == topic.as_bytes() {
-            return Some(true);
-        }
-        rest = &names[length..];
-    }
-    Some(false)
+    let mut subscriptions = group.members.values().flat_map(|member| &member.protocols);
+    subscriptions.any(|known| may_name(&known.metadata, topic))
 }

@@ -33,6 +33,9 @@ pub enum GroupError {
     /// The assignment is larger than an entry of the log.
     #[error("the assignment is too large")]
     AssignmentTooLarge,
+    /// The commit is larger than what goes into the log at once.
+    #[error("the commit is too large: fewer partitions at once, or less metadata")]
+    CommitTooLarge,
     /// The log has no room for more offsets.
     #[error("the node has no room for more committed offsets")]
     TooManyOffsets,

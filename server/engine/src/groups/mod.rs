@@ -14,12 +14,15 @@
 //! | `group`, `rebalance`, `member` | a group that lives |
 //! | `table` | what is committed, and its checkpoints |
 //! | `record`, `stored`, `offset` | what the log holds |
+//! | `commit` | offsets on their way into the log |
+//! | `subscription` | what a member says it reads |
 //! | `sweep` | what is forgotten |
 //! | `describe` | for operators |
 //! | `coordinator`, `split` | which log a group is in, and when that changes |
 //! | `command`, `error` | what is asked and answered |
 
 mod command;
+mod commit;
 mod coordinator;
 mod describe;
 mod error;
@@ -31,6 +34,7 @@ mod record;
 mod split;
 mod state;
 mod stored;
+mod subscription;
 mod sweep;
 mod table;
 
@@ -41,6 +45,7 @@ pub use command::{
     GroupAnswer, GroupSettings, Identity, Join, JoinRefused, Joined, JoinedMember, Now, Protocol,
     Sync, Synced, Ticket,
 };
+pub use commit::Commit;
 pub use coordinator::coordinator;
 pub use describe::{DescribedGroup, DescribedMember, GroupCounts, GroupState, ListedGroup};
 pub use error::GroupError;

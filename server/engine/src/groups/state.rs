@@ -13,6 +13,7 @@ use ringlog_types::PartitionId;
 use ringlog_types::snapshot::Pieces;
 
 use super::command::{GroupAnswer, GroupSettings, Identity, Join, Now, Outbox, Sync, Ticket};
+use super::commit::Commit;
 use super::error::GroupError;
 use super::group::{Group, Phase, Turn};
 use super::member::bytes_of;
@@ -157,30 +158,34 @@ impl Groups {
         result
     }
 
-    /// Decides a commit of offsets: the record to be logged. Answered when that is durable.
+    /// Decides whether offsets are committed: the records of the commit are to be logged then, as
+    /// one atomic group. Answered when that is durable.
     ///
     /// # Errors
     /// Why the member, or client without a group, may not commit.
     pub fn prepare_commit(
         &mut self,
-        group: &Arc<str>,
+        commit: &Commit,
         who: &Identity<'_>,
         generation: i32,
-        offsets: Vec<(PartitionId, CommittedOffset)>,
         now: Now,
-    ) -> Result<GroupRecord, GroupError> {
+    ) -> Result<(), GroupError> {
+        let group = commit.group();
         match self.live.get_mut(group) {
             Some(live) => live.check_commit(who, generation, now.steady_ms)?,
             None if generation < 0 => {}
             None if self.table.find(group).is_some() => return Err(GroupError::UnknownMember),
-            None => return Err(GroupError::IllegalGeneration),
+            None => return Err(GroupError::NotFound),
+        }
+        if commit.is_too_large() {
+            return Err(GroupError::CommitTooLarge);
         }
         let groups = self.table.len() + usize::from(self.table.find(group).is_none());
-        if self.table.offset_count() + offsets.len() > OFFSETS_PER_LOG || groups > GROUPS_PER_LOG {
+        let offsets = self.table.offset_count() + commit.offsets();
+        if offsets > OFFSETS_PER_LOG || groups > GROUPS_PER_LOG {
             return Err(GroupError::TooManyOffsets);
         }
-        let group = Arc::clone(group);
-        Ok(GroupRecord::Offsets { group, offsets })
+        Ok(())
     }
 
     /// Decides the end of a group: the record to be logged.

@@ -1,12 +1,13 @@
 //! Committed state of the partitions as bytes: equal states give equal bytes.
 //!
 //! ```text
-//! checkpoint = version u16 = 2
+//! checkpoint = version u16 = 3
 //!              partition count u32, { partition u64, start u64, end u64, epochs }*  by partition
 //!              producer count u32, { producer }*                     longest idle first
 //! epochs = count u8, { epoch i32, first offset u64 }*               (not in version 1)
-//! producer = partition u64, id i64, epoch i16, unbroken u64, maximum timestamp i64,
-//!            batch count u8 (1 to 5), { first sequence i32, last sequence i32, base offset u64 }*
+//! producer = partition u64, id i64, epoch i16, unbroken u64, batch count u8 (1 to 5),
+//!            { first sequence i32, last sequence i32, base offset u64, maximum timestamp i64 }*
+//!            (up to version 2: the last batch's maximum timestamp before the count, of others none)
 //! ```
 
 use ringlog_types::{Offset, PartitionId};
@@ -16,10 +17,16 @@ use crate::little_endian::{DecodeError, Reader, Writer};
 use super::epochs::Epochs;
 use super::producers::{ProducerLimits, Producers, Window, Written};
 
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 /// The version that has leader epochs.
 const EPOCHS_SINCE: u16 = 2;
+
+/// The version that has a timestamp with each batch.
+const TIMESTAMPS_SINCE: u16 = 3;
+
+/// The timestamp of a batch that is not known.
+const NO_TIMESTAMP: i64 = -1;
 
 /// A partition with its first and end offset, and its leader epochs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,17 +69,17 @@ pub(super) fn put_bounds(out: &mut Writer, bounds: &Bounds) {
 }
 
 pub(super) fn put_producer(out: &mut Writer, partition: PartitionId, id: i64, window: &Window) {
-    let (epoch, unbroken, max_timestamp) = window.parts();
+    let (epoch, unbroken) = window.parts();
     out.u64(partition.0);
     out.i64(id);
     out.i16(epoch);
     out.u64(unbroken);
-    out.i64(max_timestamp);
     out.u8(u8::try_from(window.batches().len()).expect("a window has five batches"));
     for batch in window.batches() {
         out.i32(batch.first_sequence);
         out.i32(batch.last_sequence);
         out.u64(batch.base_offset.0);
+        out.i64(batch.max_timestamp);
     }
 }
 
@@ -111,15 +118,27 @@ pub(super) fn decode(
         let parts = (
             reader.i16("a producer's epoch")?,
             reader.u64("a producer's sequences")?,
-            reader.i64("a producer's timestamp")?,
         );
+        let newest_timestamp = match version {
+            TIMESTAMPS_SINCE.. => NO_TIMESTAMP,
+            _ => reader.i64("a producer's timestamp")?,
+        };
         let mut batches = Vec::new();
         for _ in 0..reader.u8("a producer's batches")? {
             batches.push(Written {
                 first_sequence: reader.i32("a batch's first sequence")?,
                 last_sequence: reader.i32("a batch's last sequence")?,
                 base_offset: offset(&mut reader)?,
+                max_timestamp: match version {
+                    TIMESTAMPS_SINCE.. => reader.i64("a batch's timestamp")?,
+                    _ => NO_TIMESTAMP,
+                },
             });
+        }
+        if version < TIMESTAMPS_SINCE
+            && let Some(newest) = batches.last_mut()
+        {
+            newest.max_timestamp = newest_timestamp;
         }
         let window = Window::from_parts(parts, &batches).ok_or_else(|| {
             reader.invalid(format!("producer {id} has {} batches", batches.len()))

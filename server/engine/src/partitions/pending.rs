@@ -38,8 +38,8 @@ pub(super) struct Pending {
 /// What a producer's pending batches say of its next one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chain {
-    /// Base offset of the pending batch that it repeats.
-    pub(super) repeated: Option<Offset>,
+    /// Base offset of the pending batch that it repeats, and when that was reserved.
+    pub(super) repeated: Option<(Offset, i64)>,
     /// Where the newest leaves the producer.
     pub(super) standing: Option<Standing>,
     /// The first pending sequence of the newest's epoch.
@@ -96,9 +96,10 @@ impl Pending {
                 first_sequence: producer.first_sequence,
                 last_sequence: producer.standing.last_sequence,
                 base_offset: reservation.base_offset,
+                max_timestamp: producer.now_ms,
             };
             if !chain.begins_epoch && repeats(&written, producer.standing.epoch, header) {
-                chain.repeated = Some(reservation.base_offset);
+                chain.repeated = Some((reservation.base_offset, producer.now_ms));
                 return chain;
             }
             number = self.if_pending(producer.previous);

@@ -153,6 +153,22 @@ impl Partitions {
         Ok(Prepared::Append { base_offset })
     }
 
+    /// Of a batch that [`Partitions::prepare`] found to be a repeat: the time of its first copy, ms
+    /// since the Unix epoch. While that is pending, when it was reserved, which is the time that the
+    /// node gives to records where it does; then the largest timestamp that lies in the log. None
+    /// where it is not known: checkpoints before version 3 have it of the newest batch alone.
+    #[must_use]
+    pub fn time_of_first(&self, partition: PartitionId, repeat: &BatchHeader) -> Option<i64> {
+        let slot = self.producers.find(partition, repeat.producer_id)?;
+        let pending = &self.partitions.get(&partition.0)?.pending;
+        let chain = pending.chain(self.producers.newest_pending(slot), repeat);
+        if let Some((_, reserved_ms)) = chain.repeated {
+            return Some(reserved_ms);
+        }
+        let first = self.producers.window(slot).repeated(repeat)?;
+        Some(first.max_timestamp).filter(|ms| *ms >= 0)
+    }
+
     /// Gives back the newest reservation of the partition, because the log refused the batch.
     ///
     /// # Panics
@@ -505,7 +521,7 @@ fn sequence(
     };
     let window = producers.window(slot);
     let chain = pending.chain(producers.newest_pending(slot), batch);
-    if let Some(base_offset) = chain.repeated {
+    if let Some((base_offset, _)) = chain.repeated {
         return Ok(Sequenced::Repeats {
             base_offset,
             pending: true,
@@ -516,9 +532,9 @@ fn sequence(
     };
     let mut oldest = chain.oldest_sequence;
     if !chain.begins_epoch && batch.producer_epoch == standing.epoch {
-        if let Some(base_offset) = window.repeated(batch) {
+        if let Some(first) = window.repeated(batch) {
             return Ok(Sequenced::Repeats {
-                base_offset,
+                base_offset: first.base_offset,
                 pending: false,
             });
         }

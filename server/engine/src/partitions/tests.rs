@@ -467,10 +467,10 @@ fn filled() -> Partitions {
 #[test]
 fn a_checkpoint_of_another_version_is_refused_by_name() {
     let mut checkpoint = filled().checkpoint();
-    checkpoint[0] = 3;
+    checkpoint[0] = 4;
     let refused = Partitions::new().restore(&checkpoint).unwrap_err();
     assert!(
-        refused.contains("the partitions has version 3, this build reads 2"),
+        refused.contains("the partitions has version 4, this build reads 3"),
         "{refused}"
     );
 }
@@ -489,6 +489,68 @@ fn a_checkpoint_without_leader_epochs_is_read() {
     assert_eq!(partitions.end_offset(P), Offset(28));
     assert_eq!(partitions.epoch_at(P, Offset(9)), None);
     assert_eq!(partitions.epoch_end(P, 2, 7), Some((2, Offset(28))));
+}
+
+#[test]
+fn the_time_of_a_first_copy_is_known_pending_durable_and_after_a_restart() {
+    let mut partitions = Partitions::new();
+    let batches: Vec<BatchHeader> = (0..6).map(|n| batch(7, 0, n, 1)).collect();
+    for (header, n) in batches.iter().zip(0i64..) {
+        let taken = partitions.prepare(P, header, 100 + n).unwrap();
+        assert!(matches!(taken, Prepared::Append { .. }));
+    }
+    assert_eq!(partitions.time_of_first(P, &batches[5]), Some(105));
+    for (header, n) in batches.iter().zip(0u64..) {
+        // As it lies in the log: the node gave it its time.
+        let stored = BatchHeader {
+            max_timestamp: 100 + n as i64,
+            ..*header
+        };
+        partitions.apply_records(P, Offset(n), &stored);
+    }
+    let mut restored = Partitions::new();
+    restored.restore(&partitions.checkpoint()).unwrap();
+    for partitions in [&partitions, &restored] {
+        // The oldest is no longer among those that are remembered.
+        let times = batches
+            .iter()
+            .map(|header| partitions.time_of_first(P, header));
+        let wanted = [None, Some(101), Some(102), Some(103), Some(104), Some(105)];
+        assert_eq!(times.collect::<Vec<_>>(), wanted);
+    }
+    assert_eq!(partitions.time_of_first(P, &batch(8, 0, 0, 1)), None);
+}
+
+#[test]
+fn a_checkpoint_with_the_newest_batchs_timestamp_alone_is_read() {
+    let mut old = 2u16.to_le_bytes().to_vec();
+    old.extend(1u32.to_le_bytes());
+    for number in [P.0, 0, 7] {
+        old.extend(number.to_le_bytes());
+    }
+    old.push(0);
+    old.extend(1u32.to_le_bytes());
+    old.extend(P.0.to_le_bytes());
+    old.extend(7i64.to_le_bytes());
+    old.extend(3i16.to_le_bytes());
+    old.extend(2u64.to_le_bytes());
+    old.extend(1_234i64.to_le_bytes());
+    old.push(2);
+    for (sequence, offset) in [(0i32, 5u64), (1, 6)] {
+        old.extend(sequence.to_le_bytes());
+        old.extend(sequence.to_le_bytes());
+        old.extend(offset.to_le_bytes());
+    }
+    let mut partitions = Partitions::new();
+    partitions.restore(&old).unwrap();
+    assert_eq!(partitions.time_of_first(P, &batch(7, 3, 0, 1)), None);
+    assert_eq!(partitions.time_of_first(P, &batch(7, 3, 1, 1)), Some(1_234));
+    let repeat = partitions.prepare(P, &batch(7, 3, 0, 1), NOW);
+    let expected = Ok(Prepared::Duplicate {
+        base_offset: Offset(5),
+        pending: false,
+    });
+    assert_eq!(repeat, expected);
 }
 
 #[test]

@@ -1,20 +1,23 @@
 //! OffsetCommit: a group, or a client that needs none, remembers how far it has read. Answered
 //! when that is durable.
-
-use std::sync::Arc;
+//!
+//! In version 9 the generation may be the epoch of a member (KIP-848). STALE_MEMBER_EPOCH is for
+//! groups that the broker assigns for; a classic group compares its generation as before
+//! (`ClassicGroup.validateOffsetCommit`).
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
-use ringlog_engine::groups::{CommittedOffset, Identity};
+use ringlog_engine::groups::{Commit, CommittedOffset, GroupError, Identity};
 use ringlog_types::PartitionId;
 
 use super::here;
 use crate::kafka::bounds::{Field, Shape, field, field_since};
 use crate::kafka::errors;
 use crate::kafka::limits::STEP_PARTITIONS;
+use crate::node::core::groups::GroupFailure;
 use crate::node::core::{Core, CoreHandle};
 
 /// What the request looks like, up to its last array.
@@ -41,9 +44,9 @@ pub const FIELDS: &[Field] = &[
 /// Newest version that says how long offsets are to be kept.
 const RETENTION_UNTIL: i16 = 4;
 const LEADER_EPOCH_SINCE: i16 = 6;
-
-/// Offsets in one entry of the log. A request with more has them committed in several.
-const OFFSETS_PER_ENTRY: usize = 1_024;
+/// Oldest version in which a member of a group that is not there is told so. Before, it hears of
+/// another generation (Kafka's `OffsetMetadataManager.validateOffsetCommit`).
+const NOT_FOUND_SINCE: i16 = 9;
 
 /// Answers a request.
 ///
@@ -53,11 +56,11 @@ pub async fn handle(
     version: i16,
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
-    let mut codes = check(core, version, &request).await;
-    commit(core, &request, &mut codes).await;
-    let mut codes = codes.into_iter().map(|outcome| match outcome {
-        Outcome::Refused(code) => code.code(),
-        Outcome::Offset(_) | Outcome::Committed => 0,
+    let (outcomes, offsets) = check(core, version, &request).await;
+    let refusal = commit(core, version, &request, &offsets).await.err();
+    let mut codes = outcomes.into_iter().map(|outcome| {
+        let code = outcome.err().or(refusal);
+        code.map_or(0, |code| code.code())
     });
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().zip(codes.by_ref());
@@ -73,16 +76,14 @@ pub async fn handle(
     OffsetCommitResponse::default().with_topics(topics.collect())
 }
 
-/// What becomes of a partition of the request.
-enum Outcome {
-    /// To be committed.
-    Offset((PartitionId, CommittedOffset)),
-    Committed,
-    Refused(ResponseError),
-}
-
-/// Looks at each partition, in the order of the request.
-async fn check(core: &CoreHandle, version: i16, request: &OffsetCommitRequest) -> Vec<Outcome> {
+/// Looks at each partition, in the order of the request: why it is refused, or that it is part of
+/// what is to be committed.
+async fn check(
+    core: &CoreHandle,
+    version: i16,
+    request: &OffsetCommitRequest,
+) -> (Vec<Result<(), ResponseError>>, Commit) {
+    let mut commit = Commit::of((**request.group_id).into());
     let here = here::check(core, &request.group_id);
     let most_bytes = core.settings().offset_metadata_bytes;
     let mut outcomes = Vec::new();
@@ -100,9 +101,9 @@ async fn check(core: &CoreHandle, version: i16, request: &OffsetCommitRequest) -
                     let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
                     let found = find(state, &topic.name, partition.partition_index);
                     outcomes.push(match (here, found) {
-                        (Err(code), _) | (_, Err(code)) => Outcome::Refused(code),
+                        (Err(code), _) | (_, Err(code)) => Err(code),
                         _ if metadata.len() > most_bytes => {
-                            Outcome::Refused(ResponseError::OffsetMetadataTooLarge)
+                            Err(ResponseError::OffsetMetadataTooLarge)
                         }
                         (_, Ok(id)) => {
                             let leader_epoch = match version {
@@ -116,7 +117,8 @@ async fn check(core: &CoreHandle, version: i16, request: &OffsetCommitRequest) -
                                 expires_ms,
                                 metadata: metadata.into(),
                             };
-                            Outcome::Offset((id, offset))
+                            commit.add(id, offset);
+                            Ok(())
                         }
                     });
                 }
@@ -124,7 +126,7 @@ async fn check(core: &CoreHandle, version: i16, request: &OffsetCommitRequest) -
             tokio::task::yield_now().await;
         }
     }
-    outcomes
+    (outcomes, commit.finish())
 }
 
 fn find(core: &Core, topic: &str, index: i32) -> Result<PartitionId, ResponseError> {
@@ -138,37 +140,26 @@ fn find(core: &Core, topic: &str, index: i32) -> Result<PartitionId, ResponseErr
     }
 }
 
-async fn commit(core: &CoreHandle, request: &OffsetCommitRequest, outcomes: &mut [Outcome]) {
-    let group: Arc<str> = (**request.group_id).into();
+/// All of it is committed, or nothing: one atomic group in the log.
+async fn commit(
+    core: &CoreHandle,
+    version: i16,
+    request: &OffsetCommitRequest,
+    offsets: &Commit,
+) -> Result<(), ResponseError> {
+    if offsets.records().is_empty() {
+        return Ok(());
+    }
     let who = Identity {
         member_id: &request.member_id,
         instance_id: request.group_instance_id.as_deref(),
     };
     let generation = request.generation_id_or_member_epoch;
-    for step in outcomes.chunks_mut(OFFSETS_PER_ENTRY) {
-        let offsets: Vec<(PartitionId, CommittedOffset)> = step
-            .iter()
-            .filter_map(|outcome| match outcome {
-                Outcome::Offset(offset) => Some(offset.clone()),
-                _ => None,
-            })
-            .collect();
-        if offsets.is_empty() {
-            continue;
+    let committed = core.commit_offsets(offsets, &who, generation).await;
+    committed.map_err(|error| match error {
+        GroupFailure::Group(GroupError::NotFound) if version < NOT_FOUND_SINCE => {
+            ResponseError::IllegalGeneration
         }
-        let bytes = |(_, offset): &(PartitionId, CommittedOffset)| 40 + offset.metadata.len();
-        let bytes = group.len() + offsets.iter().map(bytes).sum::<usize>();
-        let committed = core.decide_group(bytes, |groups, now| {
-            groups.prepare_commit(&group, &who, generation, offsets.clone(), now)
-        });
-        let refusal = committed
-            .await
-            .err()
-            .map(|error| errors::of_group_failure(&error));
-        for outcome in step {
-            if let Outcome::Offset(_) = outcome {
-                *outcome = refusal.map_or(Outcome::Committed, Outcome::Refused);
-            }
-        }
-    }
+        error => errors::of_group_failure(&error),
+    })
 }

@@ -1,4 +1,8 @@
 //! OffsetFetch: how far groups have read.
+//!
+//! Version 9 says which member asks, and its epoch (KIP-848): they count in groups that the broker
+//! assigns for. Of a classic group Kafka looks at neither
+//! (`ClassicGroup.validateOffsetFetch`), and a group that is not there has no offsets, not an error.
 
 use std::sync::Arc;
 
@@ -23,7 +27,15 @@ const TOPICS: Shape = Shape::Structs(&[field(Shape::Text), field(Shape::Values(&
 pub const FIELDS: &[Field] = &[
     field_until(7, Shape::Text),
     field_until(7, TOPICS),
-    field_since(8, Shape::Structs(&[field(Shape::Text), field(TOPICS)])),
+    field_since(
+        8,
+        Shape::Structs(&[
+            field(Shape::Text),
+            field_since(9, Shape::Text),
+            field_since(9, Shape::Fixed(4)),
+            field(TOPICS),
+        ]),
+    ),
 ];
 
 /// Oldest version in which several groups are asked for at once.

@@ -146,7 +146,11 @@ fn requests_about_committed_offsets_are_walked_as_they_are_decoded() {
         let topic = OffsetFetchRequestTopics::default()
             .with_name(topic_name("topic"))
             .with_partition_indexes(vec![1, 2]);
-        let one = OffsetFetchRequestGroup::default().with_group_id(group());
+        let mut one = OffsetFetchRequestGroup::default().with_group_id(group());
+        if version >= 9 {
+            one.member_id = Some(text("m"));
+            one.member_epoch = 4;
+        }
         let all = one.clone().with_topics(None);
         let one = one.with_topics(Some(vec![topic.clone(), topic]));
         OffsetFetchRequest::default()

@@ -1,258 +1,19 @@
 //! Consumer groups over the wire: found, joined, assigned, committed; and all of it after a
 //! restart.
 
-use std::net::SocketAddr;
-
-use bytes::Bytes;
-use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
-use kafka_protocol::messages::leave_group_request::MemberIdentity;
-use kafka_protocol::messages::offset_commit_request::{
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
-use kafka_protocol::messages::offset_delete_request::{
-    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
-};
-use kafka_protocol::messages::offset_fetch_request::{
-    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
-};
-use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
-    ApiKey, DeleteGroupsRequest, DeleteGroupsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
-    DescribeGroupsRequest, DescribeGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse,
-    GroupId, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
-    LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse,
-    OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse,
-    OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
+    ApiKey, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    FindCoordinatorRequest, FindCoordinatorResponse, JoinGroupRequest, JoinGroupResponse,
+    ListGroupsRequest, ListGroupsResponse, OffsetFetchRequest, OffsetFetchResponse,
+    SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
 use super::client::{Client, topic_name, with_node, with_node_in};
-
-const AT_ONCE: &[&str] = &["--group-initial-rebalance-delay-ms", "0"];
-
-const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
-const OFFSET_METADATA_TOO_LARGE: i16 = 12;
-const COORDINATOR_NOT_AVAILABLE: i16 = 15;
-const NOT_COORDINATOR: i16 = 16;
-const ILLEGAL_GENERATION: i16 = 22;
-const INCONSISTENT_GROUP_PROTOCOL: i16 = 23;
-const INVALID_GROUP_ID: i16 = 24;
-const UNKNOWN_MEMBER_ID: i16 = 25;
-const INVALID_SESSION_TIMEOUT: i16 = 26;
-const REBALANCE_IN_PROGRESS: i16 = 27;
-const INVALID_REQUEST: i16 = 42;
-const NON_EMPTY_GROUP: i16 = 68;
-const GROUP_ID_NOT_FOUND: i16 = 69;
-const MEMBER_ID_REQUIRED: i16 = 79;
-const FENCED_INSTANCE_ID: i16 = 82;
-const GROUP_SUBSCRIBED_TO_TOPIC: i16 = 86;
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-fn group_id(group: &str) -> GroupId {
-    GroupId(text(group))
-}
-
-/// The core that has a group.
-fn find(cores: &[SocketAddr], group: &str) -> usize {
-    let mut client = Client::connect(cores[0]);
-    let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]);
-    let response: FindCoordinatorResponse = client.call(ApiKey::FindCoordinator, 4, &request);
-    let found = &response.coordinators[0];
-    assert_eq!((found.error_code, &*found.key), (0, group));
-    let port = u16::try_from(found.port).unwrap();
-    assert_eq!(cores[found.node_id.0 as usize].port(), port);
-    found.node_id.0 as usize
-}
-
-/// A member's connection to its coordinator.
-struct Member {
-    client: Client,
-    group: String,
-    id: StrBytes,
-    instance: Option<StrBytes>,
-    generation: i32,
-    subscription: Bytes,
-}
-
-impl Member {
-    fn of(cores: &[SocketAddr], group: &str) -> Member {
-        Member {
-            client: Client::connect(cores[find(cores, group)]),
-            group: group.to_owned(),
-            id: StrBytes::default(),
-            instance: None,
-            generation: -1,
-            // Version 1, one topic "t", no user data.
-            subscription: Bytes::from_static(&[0, 1, 0, 0, 0, 1, 0, 1, b't', 255, 255, 255, 255]),
-        }
-    }
-
-    fn request(&self) -> JoinGroupRequest {
-        let protocol = JoinGroupRequestProtocol::default()
-            .with_name(text("range"))
-            .with_metadata(self.subscription.clone());
-        JoinGroupRequest::default()
-            .with_group_id(group_id(&self.group))
-            .with_session_timeout_ms(10_000)
-            .with_rebalance_timeout_ms(20_000)
-            .with_member_id(self.id.clone())
-            .with_group_instance_id(self.instance.clone())
-            .with_protocol_type(text("consumer"))
-            .with_protocols(vec![protocol])
-    }
-
-    fn ask_to_join(&mut self, version: i16) {
-        let frame = self
-            .client
-            .frame(ApiKey::JoinGroup, version, &self.request());
-        self.client.send(&frame);
-    }
-
-    fn joined(&mut self, version: i16) -> JoinGroupResponse {
-        let (_, joined): (_, JoinGroupResponse) = self.client.receive(ApiKey::JoinGroup, version);
-        if joined.error_code == 0 || joined.error_code == MEMBER_ID_REQUIRED {
-            self.id = joined.member_id.clone();
-            self.generation = joined.generation_id;
-        }
-        joined
-    }
-
-    /// Joins as clients do: again with the id they are given.
-    fn join(&mut self, version: i16) -> JoinGroupResponse {
-        self.ask_to_join(version);
-        let joined = self.joined(version);
-        if joined.error_code != MEMBER_ID_REQUIRED {
-            return joined;
-        }
-        assert!(version >= 4);
-        self.ask_to_join(version);
-        self.joined(version)
-    }
-
-    fn sync(&mut self, version: i16, parts: &[(&StrBytes, &'static str)]) -> SyncGroupResponse {
-        let parts = parts.iter().map(|(id, part)| {
-            SyncGroupRequestAssignment::default()
-                .with_member_id((*id).clone())
-                .with_assignment(Bytes::from_static(part.as_bytes()))
-        });
-        let request = SyncGroupRequest::default()
-            .with_group_id(group_id(&self.group))
-            .with_generation_id(self.generation)
-            .with_member_id(self.id.clone())
-            .with_assignments(parts.collect());
-        let request = match version {
-            5.. => request
-                .with_protocol_type(Some(text("consumer")))
-                .with_protocol_name(Some(text("range"))),
-            _ => request,
-        };
-        self.client.call(ApiKey::SyncGroup, version, &request)
-    }
-
-    fn heartbeat(&mut self, version: i16) -> i16 {
-        let request = HeartbeatRequest::default()
-            .with_group_id(group_id(&self.group))
-            .with_generation_id(self.generation)
-            .with_member_id(self.id.clone());
-        let request = match version {
-            3.. => request.with_group_instance_id(self.instance.clone()),
-            _ => request,
-        };
-        let response: HeartbeatResponse = self.client.call(ApiKey::Heartbeat, version, &request);
-        response.error_code
-    }
-
-    fn leave(&mut self, version: i16) -> i16 {
-        let request = LeaveGroupRequest::default().with_group_id(group_id(&self.group));
-        if version < 3 {
-            let request = request.with_member_id(self.id.clone());
-            let response: LeaveGroupResponse =
-                self.client.call(ApiKey::LeaveGroup, version, &request);
-            return response.error_code;
-        }
-        let who = MemberIdentity::default()
-            .with_member_id(self.id.clone())
-            .with_group_instance_id(self.instance.clone());
-        let request = request.with_members(vec![who]);
-        let response: LeaveGroupResponse = self.client.call(ApiKey::LeaveGroup, version, &request);
-        assert_eq!(response.error_code, 0);
-        response.members[0].error_code
-    }
-
-    fn commit(&mut self, version: i16, topic: &'static str, offset: i64, metadata: &str) -> i16 {
-        let partition = OffsetCommitRequestPartition::default()
-            .with_committed_offset(offset)
-            .with_committed_metadata(Some(text(metadata)));
-        let topic = OffsetCommitRequestTopic::default()
-            .with_name(topic_name(topic))
-            .with_partitions(vec![partition]);
-        let request = OffsetCommitRequest::default()
-            .with_group_id(group_id(&self.group))
-            .with_generation_id_or_member_epoch(self.generation)
-            .with_member_id(self.id.clone())
-            .with_topics(vec![topic]);
-        let response: OffsetCommitResponse =
-            self.client.call(ApiKey::OffsetCommit, version, &request);
-        response.topics[0].partitions[0].error_code
-    }
-
-    /// Offset and metadata of a topic's partition 0.
-    fn committed(&mut self, version: i16, topic: &'static str) -> (i64, String) {
-        if version >= 8 {
-            let topic = OffsetFetchRequestTopics::default()
-                .with_name(topic_name(topic))
-                .with_partition_indexes(vec![0]);
-            let group = OffsetFetchRequestGroup::default()
-                .with_group_id(group_id(&self.group))
-                .with_topics(Some(vec![topic]));
-            let all = group.clone().with_topics(None);
-            let request = OffsetFetchRequest::default().with_groups(vec![group, all]);
-            let response: OffsetFetchResponse =
-                self.client.call(ApiKey::OffsetFetch, version, &request);
-            assert!(response.groups.iter().all(|group| group.error_code == 0));
-            let found = &response.groups[0].topics[0].partitions[0];
-            let all = &response.groups[1].topics;
-            assert_eq!(all.is_empty(), found.committed_offset < 0, "{all:?}");
-            let metadata = found.metadata.as_ref().unwrap().to_string();
-            return (found.committed_offset, metadata);
-        }
-        let topic = OffsetFetchRequestTopic::default()
-            .with_name(topic_name(topic))
-            .with_partition_indexes(vec![0]);
-        let request = OffsetFetchRequest::default()
-            .with_group_id(group_id(&self.group))
-            .with_topics(Some(vec![topic]));
-        let response: OffsetFetchResponse =
-            self.client.call(ApiKey::OffsetFetch, version, &request);
-        assert_eq!(response.error_code, 0);
-        let found = &response.topics[0].partitions[0];
-        (
-            found.committed_offset,
-            found.metadata.as_ref().unwrap().to_string(),
-        )
-    }
-
-    fn delete_group(&mut self) -> i16 {
-        let request = DeleteGroupsRequest::default().with_groups_names(vec![group_id(&self.group)]);
-        let response: DeleteGroupsResponse = self.client.call(ApiKey::DeleteGroups, 2, &request);
-        response.results[0].error_code
-    }
-
-    fn state(&mut self, version: i16) -> (i16, String, usize) {
-        let request = DescribeGroupsRequest::default().with_groups(vec![group_id(&self.group)]);
-        let response: DescribeGroupsResponse =
-            self.client.call(ApiKey::DescribeGroups, version, &request);
-        let group = &response.groups[0];
-        (
-            group.error_code,
-            group.group_state.to_string(),
-            group.members.len(),
-        )
-    }
-}
+use super::member::code::*;
+use super::member::{AT_ONCE, Member, find, group_id, text};
 
 #[test]
 fn every_version_joins_syncs_beats_and_leaves() {
@@ -312,8 +73,16 @@ fn offsets_are_committed_in_every_version_and_there_after_a_restart() {
     with_node_in(dir.path(), AT_ONCE, |cores| {
         Client::connect(cores[0]).create("t", &[]);
         let mut member = Member::of(cores, "g");
-        assert_eq!(member.committed(8, "t"), (-1, String::new()));
-        for (version, offset) in (2..=8).zip(10..) {
+        for version in [8, 9] {
+            assert_eq!(member.committed(version, "t"), (-1, String::new()));
+        }
+        // Of a group that is not there nobody is a member.
+        for (version, code) in [(8, ILLEGAL_GENERATION), (9, GROUP_ID_NOT_FOUND)] {
+            member.generation = 3;
+            assert_eq!(member.commit(version, "t", 1, ""), code);
+            member.generation = -1;
+        }
+        for (version, offset) in (2..=9).zip(10..) {
             // Without a member: the group is empty.
             assert_eq!(member.commit(version, "t", offset, "note"), 0);
             assert_eq!(
@@ -321,15 +90,15 @@ fn offsets_are_committed_in_every_version_and_there_after_a_restart() {
                 (offset, "note".to_owned())
             );
         }
-        assert_eq!(member.committed(1, "t").0, 16);
+        assert_eq!(member.committed(1, "t").0, 17);
         assert_eq!(member.commit(8, "none", 1, ""), UNKNOWN_TOPIC_OR_PARTITION);
         let long = "x".repeat(4097);
         assert_eq!(member.commit(8, "t", 1, &long), OFFSET_METADATA_TOO_LARGE);
         member.join(9);
-        assert_eq!(member.commit(8, "t", 17, ""), REBALANCE_IN_PROGRESS);
+        assert_eq!(member.commit(9, "t", 17, ""), REBALANCE_IN_PROGRESS);
         let own = member.id.clone();
         member.sync(5, &[(&own, "all")]);
-        assert_eq!(member.commit(8, "t", 18, ""), 0);
+        assert_eq!(member.commit(9, "t", 18, ""), 0);
         *id.lock().unwrap() = member.id.clone();
     });
     let generation = 1;
@@ -341,9 +110,12 @@ fn offsets_are_committed_in_every_version_and_there_after_a_restart() {
         member.id = id.lock().unwrap().clone();
         member.generation = generation;
         assert_eq!(member.heartbeat(4), 0);
-        assert_eq!(member.commit(8, "t", 20, ""), 0);
-        member.generation = generation + 1;
-        assert_eq!(member.commit(8, "t", 21, ""), ILLEGAL_GENERATION);
+        assert_eq!(member.commit(9, "t", 20, ""), 0);
+        // An older epoch of a member too: it is a generation, and not stale but illegal.
+        for generation in [generation - 1, generation + 1] {
+            member.generation = generation;
+            assert_eq!(member.commit(9, "t", 21, ""), ILLEGAL_GENERATION);
+        }
         member.generation = generation;
         assert_eq!(&*member.sync(5, &[]).assignment, b"all");
         assert_eq!(member.committed(8, "t").0, 20);
@@ -502,20 +274,7 @@ fn operators_list_delete_and_forget() {
             assert_eq!(found, count, "version {version}");
         }
         assert_eq!(member.delete_group(), NON_EMPTY_GROUP);
-        let topics = ["t", "u"].map(|name| {
-            OffsetDeleteRequestTopic::default()
-                .with_name(topic_name(name))
-                .with_partitions(vec![OffsetDeleteRequestPartition::default()])
-        });
-        let request = OffsetDeleteRequest::default()
-            .with_group_id(group_id("g"))
-            .with_topics(topics.to_vec());
-        let response: OffsetDeleteResponse = member.client.call(ApiKey::OffsetDelete, 0, &request);
-        let codes: Vec<i16> = response
-            .topics
-            .iter()
-            .map(|topic| topic.partitions[0].error_code)
-            .collect();
+        let codes = ["t", "u"].map(|name| member.forget(name));
         assert_eq!(codes, [GROUP_SUBSCRIBED_TO_TOPIC, 0]);
         assert_eq!(member.committed(8, "t").0, 1);
         // Of "u" nothing is left.
@@ -524,4 +283,44 @@ fn operators_list_delete_and_forget() {
         assert_eq!(member.delete_group(), 0);
         assert_eq!(member.committed(8, "t").0, -1);
     });
+}
+
+#[test]
+fn a_commit_of_thousands_of_partitions_is_whole_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let partitions = 3_000;
+    let all = |cores: &[std::net::SocketAddr]| {
+        let mut member = Member::of(cores, "g");
+        let group = OffsetFetchRequestGroup::default()
+            .with_group_id(group_id("g"))
+            .with_topics(None);
+        let request = OffsetFetchRequest::default().with_groups(vec![group]);
+        let response: OffsetFetchResponse = member.client.call(ApiKey::OffsetFetch, 8, &request);
+        let found = response.groups[0]
+            .topics
+            .iter()
+            .flat_map(|topic| &topic.partitions);
+        let mut found: Vec<(i32, i64)> = found
+            .map(|partition| (partition.partition_index, partition.committed_offset))
+            .collect();
+        found.sort_unstable();
+        found
+    };
+    let wanted: Vec<(i32, i64)> = (0..partitions).map(|at| (at, i64::from(at) + 1)).collect();
+    with_node_in(dir.path(), AT_ONCE, |cores| {
+        let wide = CreatableTopic::default()
+            .with_name(topic_name("wide"))
+            .with_num_partitions(partitions)
+            .with_replication_factor(1);
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![wide])
+            .with_timeout_ms(30_000);
+        let mut any = Client::connect(cores[0]);
+        let response: CreateTopicsResponse = any.call(ApiKey::CreateTopics, 5, &request);
+        assert_eq!(response.topics[0].error_code, 0);
+        let codes = Member::of(cores, "g").commit_all(9, "wide", 0..partitions, "");
+        assert!(codes.iter().all(|code| *code == 0));
+        assert_eq!(all(cores), wanted);
+    });
+    with_node_in(dir.path(), AT_ONCE, |cores| assert_eq!(all(cores), wanted));
 }

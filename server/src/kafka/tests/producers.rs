@@ -9,11 +9,14 @@ use kafka_protocol::messages::delete_records_request::{
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::{
     ApiKey, DeleteRecordsRequest, DeleteRecordsResponse, DescribeProducersRequest,
-    DescribeProducersResponse, InitProducerIdRequest, InitProducerIdResponse, ProducerId,
+    DescribeProducersResponse, InitProducerIdRequest, InitProducerIdResponse, ProduceResponse,
+    ProducerId,
 };
 use ringlog_types::batch::Builder;
 
-use super::client::{Client, PATIENCE, Topic, topic_name, with_node, with_node_in};
+use super::client::{
+    Client, PATIENCE, Topic, produce_request, topic_name, with_node, with_node_in,
+};
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const NOT_LEADER_OR_FOLLOWER: i16 = 6;
@@ -97,6 +100,48 @@ fn the_last_five_batches_are_recognised_and_older_ones_named_duplicates() {
         let (code, _) = client.produce(9, &topic, batch(id, 0, 16));
         assert_eq!(code, OUT_OF_ORDER_SEQUENCE_NUMBER, "a gap");
         assert_eq!(client.produce(9, &topic, batch(id, 0, 14)), (0, 14));
+    });
+}
+
+#[test]
+fn a_repeat_gets_the_time_that_the_node_gave_the_first_copy_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut topic, mut stamps) = (None, Vec::new());
+    let ask = |client: &mut Client, topic: &Topic, sequence| {
+        let request = produce_request(9, topic, -1, batch(77, 0, sequence));
+        let response: ProduceResponse = client.call(ApiKey::Produce, 9, &request);
+        let partition = &response.responses[0].partition_responses[0];
+        assert_eq!(partition.error_code, 0);
+        (partition.base_offset, partition.log_append_time_ms)
+    };
+    with_node_in(dir.path(), &[], |cores| {
+        let own = [("message.timestamp.type", "LogAppendTime")];
+        let made = Client::connect(cores[0]).create("stamped", &own);
+        let mut client = Client::connect(cores[made.leader]);
+        for n in 0..3 {
+            stamps.push(ask(&mut client, &made, 2 * n));
+            // The next gets another time.
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        for (first, n) in stamps.iter().zip(0..) {
+            assert_eq!(ask(&mut client, &made, 2 * n), *first);
+        }
+        topic = Some(made);
+    });
+    assert!(stamps.iter().all(|(_, ms)| *ms > 1_600_000_000_000));
+    assert!(stamps[0].1 < stamps[2].1);
+    let topic = topic.unwrap();
+    with_node_in(dir.path(), &[], |cores| {
+        let mut client = Client::connect(cores[topic.leader]);
+        for (first, n) in stamps.iter().zip(0..) {
+            assert_eq!(ask(&mut client, &topic, 2 * n), *first);
+        }
+        // Where producers give the time, the node gives none, to the first and to its repeat.
+        let made = Client::connect(cores[0]).create("by-producers", &[]);
+        let mut client = Client::connect(cores[made.leader]);
+        for _ in 0..2 {
+            assert_eq!(ask(&mut client, &made, 0), (0, -1));
+        }
     });
 }
 

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use ringlog_engine::groups::{GroupAnswer, GroupError, GroupRecord, Groups, Now, Ticket};
+use ringlog_engine::groups::{
+    Commit, GroupAnswer, GroupError, GroupRecord, Groups, Identity, Now, Ticket,
+};
 use ringlog_engine::machine::GROUPS;
 use ringlog_storage::log::{AppendError, EntryKind, EntryMeta};
 use ringlog_types::{Offset, PartitionId, Sequence};
@@ -64,9 +66,12 @@ impl Core {
         Ok(())
     }
 
-    fn log_group_record(&mut self, record: &GroupRecord) -> Result<Sequence, AppendError> {
+    /// Logs records that were decided together, as one atomic group.
+    fn log_decision(&mut self, records: &[Vec<u8>]) -> Result<Sequence, AppendError> {
         self.log_group_records()?;
-        self.log.append(&[(META, record.encode().as_slice())])
+        let records = records.iter().map(|record| (META, record.as_slice()));
+        let records: Vec<(EntryMeta, &[u8])> = records.collect();
+        self.log.append(&records)
     }
 }
 
@@ -112,12 +117,40 @@ impl CoreHandle {
         bytes: usize,
         mut decide: impl FnMut(&mut Groups, Now) -> Result<GroupRecord, GroupError>,
     ) -> Result<(), GroupFailure> {
+        self.log_when_decided(bytes, |groups, now| Ok([decide(groups, now)?.encode()]))
+            .await
+    }
+
+    /// Commits offsets, all or none, and waits until they are durable.
+    ///
+    /// Cancellation: what was logged becomes durable all the same.
+    ///
+    /// # Errors
+    /// See [`GroupFailure`].
+    pub async fn commit_offsets(
+        &self,
+        commit: &Commit,
+        who: &Identity<'_>,
+        generation: i32,
+    ) -> Result<(), GroupFailure> {
+        self.log_when_decided(commit.bytes(), |groups, now| {
+            groups.prepare_commit(commit, who, generation, now)?;
+            Ok(commit.records())
+        })
+        .await
+    }
+
+    async fn log_when_decided<R: AsRef<[Vec<u8>]>>(
+        &self,
+        bytes: usize,
+        mut decide: impl FnMut(&mut Groups, Now) -> Result<R, GroupError>,
+    ) -> Result<(), GroupFailure> {
         loop {
             self.room(None, bytes).await;
             let logged = self.with(|core| {
                 let now = core.group_time();
                 match decide(&mut core.groups, now) {
-                    Ok(record) => Ok(core.log_group_record(&record)),
+                    Ok(records) => Ok(core.log_decision(records.as_ref())),
                     Err(refused) => Err(refused),
                 }
             })?;

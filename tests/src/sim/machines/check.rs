@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use ringlog_engine::groups::Identity;
 use ringlog_engine::limits::LEADER_EPOCHS_PER_PARTITION;
 use ringlog_storage::io::Io;
 use ringlog_storage::log::{Read, Urgency};
@@ -26,6 +27,7 @@ pub fn check_start<I: Io>(
 ) -> Result<u64, String> {
     check_topics(node, model)?;
     check_groups(node, model)?;
+    check_members(node, model)?;
     let mut checked = 0;
     for (partition, state) in &model.state.partitions {
         let at = PartitionId(*partition);
@@ -102,11 +104,45 @@ fn check_groups<I: Io>(node: &Node<I>, model: &Model) -> Result<(), String> {
         offsets.map(|(at, offset)| ((group.id.to_string(), at.0), offset.offset))
     });
     let found: std::collections::BTreeMap<(String, u64), i64> = found.collect();
-    if found != model.state.offsets {
-        return Err(format!(
-            "the groups' offsets are {found:?}, expected {:?}",
-            model.state.offsets
-        ));
+    let expected = &model.state.offsets;
+    let keys = found.keys().chain(expected.keys());
+    for (group, partition) in keys {
+        let key = (group.clone(), *partition);
+        let (found, expected) = (found.get(&key), expected.get(&key));
+        if found != expected {
+            let at = PartitionId(*partition);
+            return Err(format!(
+                "{group} has {found:?} for {at}, expected {expected:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Every member that was durable is in its group still, in its generation and with its part.
+fn check_members<I: Io>(node: &mut Node<I>, model: &Model) -> Result<(), String> {
+    let now = node.group_time();
+    for (id, (generation, members)) in &model.state.groups {
+        let groups = &mut node.machines.groups;
+        let described = groups.describe(id);
+        let described = described.into_iter().flat_map(|group| group.members);
+        let found = described.map(|member| (member.id.to_string(), member.assignment.to_vec()));
+        let found: std::collections::BTreeMap<String, Vec<u8>> = found.collect();
+        if found != *members {
+            return Err(format!("{id} has {found:?}, expected {members:?}"));
+        }
+        for member in members.keys() {
+            let who = Identity {
+                member_id: member,
+                instance_id: None,
+            };
+            let heard = groups.heartbeat(id, &who, *generation, now);
+            if heard.is_err() {
+                return Err(format!(
+                    "{member} of {id} is not of generation {generation}: {heard:?}"
+                ));
+            }
+        }
     }
     Ok(())
 }

@@ -19,11 +19,17 @@ pub enum Mistake {
     AnswerRepeatsEarly,
     /// A batch is acknowledged as written, whatever its topic promises.
     IgnoreDurability,
+    /// The records of a commit go into the log one by one.
+    SplitCommits,
+    /// A member is told its part of an assignment before that is durable.
+    TellPartsEarly,
+    /// A start does not go on with the members of its groups.
+    ForgetMembers,
 }
 
 impl Mistake {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Mistake); 8] = [
+    pub const ALL: [(&'static str, Mistake); 11] = [
         ("forget-producers", Mistake::ForgetProducers),
         ("forget-epochs", Mistake::ForgetEpochs),
         ("forget-topics", Mistake::ForgetTopics),
@@ -32,5 +38,8 @@ impl Mistake {
         ("tell-ids-early", Mistake::TellIdsEarly),
         ("answer-repeats-early", Mistake::AnswerRepeatsEarly),
         ("ignore-durability", Mistake::IgnoreDurability),
+        ("split-commits", Mistake::SplitCommits),
+        ("tell-parts-early", Mistake::TellPartsEarly),
+        ("forget-members", Mistake::ForgetMembers),
     ];
 }

@@ -78,11 +78,18 @@ pub enum Act {
         number: u32,
         retention_ms: Option<u64>,
     },
-    /// A group committed an offset.
+    /// A group committed offsets.
     Committed {
         group: String,
-        partition: u64,
-        offset: i64,
+        offsets: Vec<(u64, i64)>,
+        /// With the op behind it: both are in the log, or none.
+        has_more: bool,
+    },
+    /// A group came to a generation: members by id, with their parts.
+    Grouped {
+        group: String,
+        generation: i32,
+        members: BTreeMap<String, Vec<u8>>,
     },
     /// A group was removed.
     Removed {
@@ -127,6 +134,8 @@ pub struct State {
     pub partitions: BTreeMap<u64, Partition>,
     /// What groups committed.
     pub offsets: BTreeMap<(String, u64), i64>,
+    /// Generations and members of groups.
+    pub groups: BTreeMap<String, (i32, BTreeMap<String, Vec<u8>>)>,
 }
 
 impl State {
@@ -167,13 +176,19 @@ impl State {
                     topic.partitions = *partitions;
                 }
             }
-            Act::Committed {
+            Act::Committed { group, offsets, .. } => {
+                for (partition, offset) in offsets {
+                    let key = (group.clone(), *partition);
+                    self.offsets.insert(key, *offset);
+                }
+            }
+            Act::Grouped {
                 group,
-                partition,
-                offset,
+                generation,
+                members,
             } => {
-                let key = (group.clone(), *partition);
-                self.offsets.insert(key, *offset);
+                let stands = (*generation, members.clone());
+                self.groups.insert(group.clone(), stands);
             }
             Act::Removed { group } => self.offsets.retain(|(of, _), _| of != group),
             Act::Configured {
@@ -271,6 +286,28 @@ impl Model {
         (self.settled - before) as u64
     }
 
+    /// Whether a generation that gives a member this part is durable.
+    pub fn assigned(
+        &self,
+        of: &str,
+        (number, member): (i32, &str),
+        part: &[u8],
+        durable: u64,
+    ) -> bool {
+        let mut ops = self.ops.iter().rev();
+        ops.any(|op| match &op.act {
+            Act::Grouped {
+                group,
+                generation,
+                members,
+            } if op.sequence <= durable || op.acknowledged.is_some() => {
+                let given = members.get(member).map(Vec::as_slice);
+                group == of && *generation == number && given == Some(part)
+            }
+            _ => false,
+        })
+    }
+
     /// A repeat of the batch at this offset was answered.
     pub fn repeat_answered(&mut self, of: u64, base: u64) {
         let is_first = |op: &Op| {
@@ -293,6 +330,10 @@ impl Model {
                 "{kept} entries came back, {} were written",
                 self.ops.len()
             ));
+        }
+        let last = kept.checked_sub(1).map(|last| &self.ops[last].act);
+        if let Some(Act::Committed { has_more: true, .. }) = last {
+            return Err(format!("a part of a commit came back: {last:?}"));
         }
         let mut lost = Lost::default();
         for op in self.ops.drain(kept..) {

@@ -3,7 +3,7 @@
 //!
 //! Invariant: a reservation is followed by an entry in the log, or given back.
 
-use ringlog_engine::groups::{GroupError, GroupRecord, GroupSettings, Groups};
+use ringlog_engine::groups::{Commit, GroupError, GroupRecord, GroupSettings, Groups, Now};
 use ringlog_engine::machine::{GROUPS, METADATA, PRODUCER_IDS};
 use ringlog_engine::partitions::{Partitions, Prepared, ProduceError, ProducerIds};
 use ringlog_engine::topics::{MetadataRecord, TopicCommand, TopicError, Topics};
@@ -19,8 +19,25 @@ use ringlog_types::snapshot::Pieces;
 use ringlog_types::{LogId, Offset, PartitionId, Sequence};
 
 use super::mistake::Mistake;
+use super::model::{Act, Model};
 
 const LOG: LogId = LogId(0);
+
+/// Short, so that sessions end and rebalances are given up within a life.
+const SETTINGS: GroupSettings = GroupSettings {
+    min_session_timeout_ms: 1,
+    max_session_timeout_ms: 60_000,
+    initial_delay_ms: 4,
+    max_members: 16,
+};
+const GROUP_META: EntryMeta = EntryMeta {
+    partition: PartitionId::NONE,
+    kind: EntryKind::Machine,
+    machine: GROUPS,
+    base_offset: Offset::ZERO,
+    count: 0,
+    max_timestamp: -1,
+};
 
 /// The machines of a core.
 #[derive(Debug)]
@@ -43,7 +60,7 @@ impl Machines {
             users: Users::new(),
             partitions: Partitions::new(),
             producer_ids: ProducerIds::new(LOG),
-            groups: Groups::new(GroupSettings::default()),
+            groups: Groups::new(SETTINGS),
             effects: Effects::default(),
             entries: 0,
             mistake,
@@ -99,24 +116,25 @@ impl Machines {
         end
     }
 
-    /// The same partitions, of whose leader epochs nothing is known: their checkpoint as its first
-    /// version had it.
+    /// The same partitions, of whose leader epochs nothing is known: none are in their checkpoint.
     fn without_epochs(&self) -> Partitions {
+        const HEAD: usize = 6;
         const BOUNDS: usize = 24;
         const EPOCH: usize = 12;
         let checkpoint = self.partitions.checkpoint();
-        let (count, mut rest) = (&checkpoint[2..6], &checkpoint[6..]);
-        let mut first = [&1u16.to_le_bytes()[..], count].concat();
-        let rows = u32::from_le_bytes(count.try_into().expect("a count has four bytes"));
+        let (head, mut rest) = checkpoint.split_at(HEAD);
+        let mut bare = head.to_vec();
+        let rows = u32::from_le_bytes(head[2..].try_into().expect("a count has four bytes"));
         for _ in 0..rows {
-            first.extend_from_slice(&rest[..BOUNDS]);
+            bare.extend_from_slice(&rest[..BOUNDS]);
+            bare.push(0);
             let epochs = usize::from(rest[BOUNDS]);
             rest = &rest[BOUNDS + 1 + epochs * EPOCH..];
         }
-        first.extend_from_slice(rest);
+        bare.extend_from_slice(rest);
         let mut partitions = Partitions::new();
-        let restored = partitions.restore(&first);
-        restored.expect("the first version of the checkpoint is read");
+        let restored = partitions.restore(&bare);
+        restored.expect("a checkpoint need not have epochs");
         partitions
     }
 }
@@ -147,7 +165,7 @@ impl Machine for Machines {
             Some(Mistake::ForgetEpochs) => partitions = self.without_epochs(),
             Some(Mistake::ForgetTopics) => topics = Topics::new(vec![LOG]),
             Some(Mistake::ForgetProducerIds) => producer_ids = ProducerIds::new(LOG),
-            Some(Mistake::ForgetGroups) => groups = Groups::new(GroupSettings::default()),
+            Some(Mistake::ForgetGroups) => groups = Groups::new(SETTINGS),
             _ => {}
         }
         let core = CoreMachine {
@@ -235,7 +253,20 @@ impl<I: Io> Node<I> {
         let partitions = node.log.partitions().filter(|at| !node.has(*at));
         node.orphaned = partitions.collect();
         node.orphaned.sort_unstable();
+        let now = node.group_time();
+        if mistake != Some(Mistake::ForgetMembers) {
+            node.machines.groups.resume(now);
+        }
         Ok((node, report))
+    }
+
+    /// The time for the groups.
+    pub fn group_time(&self) -> Now {
+        let steady_ms = self.log.io().monotonic().as_millis();
+        Now {
+            steady_ms: u64::try_from(steady_ms).expect("a run is short"),
+            wall_ms: self.log.io().wall_ms(),
+        }
     }
 
     /// Whether a committed topic has the partition.
@@ -341,13 +372,87 @@ impl<I: Io> Node<I> {
         Ok((grant.id, self.ids_logged, logs))
     }
 
-    /// Something about a group, as its machine decides it.
-    pub fn decide_group(
+    /// Logs what groups have decided, as far as the log has room. Returns whether that was all.
+    pub fn log_group_records(&mut self, model: &mut Model) -> Result<bool, String> {
+        while let Some(record) = self.machines.groups.record() {
+            let record = record.to_vec();
+            match self.append(PartitionId::NONE, EntryKind::Machine, GROUPS, 0, &record) {
+                Ok(sequence) => {
+                    self.machines.groups.record_logged();
+                    model.push(sequence.0, act_of(&record, false)?);
+                }
+                Err(AppendError::Busy) => return Ok(false),
+                Err(_) => {
+                    self.machines.groups.log_closed();
+                    return Ok(false);
+                }
+            }
+            if self.machines.mistake == Some(Mistake::TellPartsEarly) {
+                let applied = self.machines.groups.apply(&record);
+                applied.map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The end of a group, as its machine decides it; whether the log took it.
+    pub fn remove_group(
         &mut self,
-        decide: impl FnOnce(&mut Groups) -> Result<GroupRecord, GroupError>,
-    ) -> Result<Result<Sequence, AppendError>, GroupError> {
-        let record = decide(&mut self.machines.groups)?.encode();
-        Ok(self.append(PartitionId::NONE, EntryKind::Machine, GROUPS, 0, &record))
+        group: &str,
+        model: &mut Model,
+    ) -> Result<Result<bool, GroupError>, String> {
+        let record: GroupRecord = match self.machines.groups.prepare_remove(group) {
+            Ok(record) => record,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.log_decision(&[record.encode()], model).map(Ok)
+    }
+
+    /// A commit, all of it or nothing, if its group lets it; whether the log took it.
+    pub fn commit(
+        &mut self,
+        commit: &Commit,
+        model: &mut Model,
+        decide: impl FnOnce(&mut Groups) -> Result<(), GroupError>,
+    ) -> Result<Result<bool, GroupError>, String> {
+        if let Err(error) = decide(&mut self.machines.groups) {
+            return Ok(Err(error));
+        }
+        if self.machines.mistake == Some(Mistake::SplitCommits) {
+            // Block by block.
+            for (number, record) in commit.records().iter().enumerate() {
+                let has_more = number + 1 < commit.records().len();
+                let record = [(GROUP_META, record.as_slice())];
+                let Ok(sequence) = self.log.append(&record) else {
+                    return Ok(Ok(false));
+                };
+                model.push(sequence.0, act_of(record[0].1, has_more)?);
+                self.log.submit();
+            }
+            return Ok(Ok(true));
+        }
+        self.log_decision(commit.records(), model).map(Ok)
+    }
+
+    fn log_decision(&mut self, records: &[Vec<u8>], model: &mut Model) -> Result<bool, String> {
+        if !self.log_group_records(model)? {
+            return Ok(false);
+        }
+        let entries = records.iter().map(|record| (GROUP_META, record.as_slice()));
+        let entries: Vec<(EntryMeta, &[u8])> = entries.collect();
+        match self.log.append(&entries) {
+            Ok(sequence) => {
+                for (number, record) in records.iter().enumerate() {
+                    let has_more = number + 1 < records.len();
+                    model.push(sequence.0, act_of(record, has_more)?);
+                }
+                Ok(true)
+            }
+            Err(AppendError::Busy | AppendError::Full { .. } | AppendError::Closed { .. }) => {
+                Ok(false)
+            }
+            Err(error) => Err(format!("an append was refused: {error}")),
+        }
     }
 
     /// Logs the end of partitions without a topic. Returns those that were taken.
@@ -385,4 +490,32 @@ impl<I: Io> Node<I> {
         };
         self.log.append(&[(meta, payload)])
     }
+}
+
+/// What a record of the groups says, for the model.
+fn act_of(record: &[u8], has_more: bool) -> Result<Act, String> {
+    let record = GroupRecord::decode(record).map_err(|error| error.to_string())?;
+    Ok(match record {
+        GroupRecord::Group(stored) => {
+            let members = stored.members.iter();
+            let members = members.map(|of| (of.id.to_string(), of.assignment.to_vec()));
+            Act::Grouped {
+                group: stored.id.to_string(),
+                generation: stored.generation,
+                members: members.collect(),
+            }
+        }
+        GroupRecord::Offsets { group, offsets } => {
+            let offsets = offsets.iter().map(|(at, offset)| (at.0, offset.offset));
+            Act::Committed {
+                group: group.to_string(),
+                offsets: offsets.collect(),
+                has_more,
+            }
+        }
+        GroupRecord::Removed { group, .. } => Act::Removed {
+            group: group.to_string(),
+        },
+        other => return Err(format!("nobody asked for {other:?}")),
+    })
 }

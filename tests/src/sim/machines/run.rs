@@ -9,6 +9,7 @@ use ringlog_storage::io::sim::{Faults, SimDisk, SimIo};
 use ringlog_storage::log::{LogConfig, OpenError};
 
 use super::check::check_start;
+use super::members::CrewDone;
 use super::mistake::Mistake;
 use super::model::{End, Lost};
 use super::node::Node;
@@ -35,8 +36,12 @@ pub struct Lived {
     pub commands: u64,
     /// Producer ids told.
     pub ids: u64,
-    /// Offsets committed, and groups removed.
+    /// Commits, and groups removed.
     pub commits: u64,
+    /// Of the commits those of several records.
+    pub large_commits: u64,
+    /// What the members of a group did.
+    pub crew: CrewDone,
     /// Acknowledged batches of `buffered` topics lost by a kill.
     pub buffered_lost_by_kill: u64,
     /// The same, by a power cut or a failing disk.
@@ -57,6 +62,8 @@ impl Lived {
         self.commands += other.commands;
         self.ids += other.ids;
         self.commits += other.commits;
+        self.large_commits += other.large_commits;
+        self.crew.add(&other.crew);
         self.buffered_lost_by_kill += other.buffered_lost_by_kill;
         self.buffered_lost_by_power_cut += other.buffered_lost_by_power_cut;
         self.written_lost_by_power_cut += other.written_lost_by_power_cut;
@@ -111,6 +118,8 @@ fn lives(seed: u64, settings: &Settings, mistake: Option<Mistake>) -> Result<Liv
     run.lived.commands = done.commands;
     run.lived.ids = done.ids;
     run.lived.commits = done.commits;
+    run.lived.large_commits = done.large_commits;
+    run.lived.crew = run.work.crew.done;
     Ok(run.lived)
 }
 

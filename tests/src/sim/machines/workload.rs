@@ -1,6 +1,8 @@
 //! What a run asks of a node, with the answer that each must have.
 
-use ringlog_engine::groups::{CommittedOffset, GroupError, Identity, Now};
+use std::sync::Arc;
+
+use ringlog_engine::groups::{Commit, CommittedOffset, GroupError, Identity};
 use ringlog_engine::partitions::ProduceError;
 use ringlog_engine::topics::{ConfigChange, Durability, MetadataRecord, TopicCommand};
 use ringlog_storage::io::Io;
@@ -8,6 +10,7 @@ use ringlog_storage::log::{AppendError, Urgency};
 use ringlog_types::batch::Builder;
 use ringlog_types::{Offset, PartitionId, TopicNumber};
 
+use super::members::Crew;
 use super::mistake::Mistake;
 use super::model::{Act, Batch, Model, Promise, Topic, WINDOW, Writer, describe, repeat_of};
 use super::node::{Node, Produced};
@@ -15,6 +18,8 @@ use crate::sim::random::Random;
 
 const NAMES: u64 = 5;
 const MOST_PARTITIONS: u32 = 4;
+/// Of no topic: the first of the partitions of large commits.
+const MANY: PartitionId = PartitionId(0xffff_fff0_0000_0000);
 
 /// A workload, and what is known of it.
 #[derive(Debug)]
@@ -27,6 +32,7 @@ pub struct Workload {
     producers: Vec<i64>,
     /// Ids that wait for the block that must be durable before they are told.
     waiting_ids: Vec<(i64, u64)>,
+    pub crew: Crew,
     /// What was done.
     pub done: Done,
 }
@@ -41,11 +47,14 @@ pub struct Done {
     pub commands: u64,
     pub ids: u64,
     pub commits: u64,
+    /// Of them those of several records.
+    pub large_commits: u64,
 }
 
 impl Workload {
     pub fn new(random: Random, mistake: Option<Mistake>, trace: bool) -> Workload {
         Workload {
+            crew: Crew::new(random.clone().bits()),
             random,
             model: Model::default(),
             mistake,
@@ -65,6 +74,7 @@ impl Workload {
     /// A process is gone: what it would have told is not told.
     pub fn forget_waiting(&mut self) {
         self.waiting_ids.clear();
+        self.crew.lost_the_node();
     }
 
     /// One thing is asked.
@@ -79,6 +89,7 @@ impl Workload {
             35 | 36 => self.commit(node)?,
             _ => {}
         }
+        self.crew.step(node, &mut self.model)?;
         for (partition, sequence) in node.drop_orphaned() {
             let partition = partition.0;
             self.model.push(sequence.0, Act::Dropped { partition });
@@ -92,6 +103,7 @@ impl Workload {
         let (written, durable) = (node.log.written().0, node.log.durable().0);
         let lax = self.mistake == Some(Mistake::IgnoreDurability);
         let new = self.model.advance(written, durable, lax);
+        self.crew.hear(node, &self.model)?;
         let early = self.mistake == Some(Mistake::TellIdsEarly);
         let waiting = std::mem::take(&mut self.waiting_ids);
         let (told, waiting) = waiting
@@ -414,28 +426,42 @@ impl Workload {
         let group = format!("group-{}", self.random.below(NAMES));
         let (is_removal, offset) = (self.random.once_in(12), self.random.below(1 << 20) as i64);
         let committed_ms = node.log.io().wall_ms();
-        let now = Now {
-            steady_ms: 0,
-            wall_ms: committed_ms,
-        };
+        let now = node.group_time();
         let nobody = Identity {
             member_id: "",
             instance_id: None,
         };
-        let committed = CommittedOffset {
-            offset,
-            leader_epoch: -1,
-            committed_ms,
-            expires_ms: -1,
-            metadata: "note".into(),
+        // At times more than one record, of the same partitions: checkpoints stay small.
+        let (first, count, bytes) = match self.random.below(12) {
+            0 => (MANY, 520, 0),
+            1 => (MANY, 20, 4_000),
+            _ => (at, 1, 4),
         };
-        let logged = node.decide_group(|groups| match is_removal {
-            true => groups.prepare_remove(&group),
-            false => {
-                let offsets = vec![(at, committed)];
-                groups.prepare_commit(&group.as_str().into(), &nobody, -1, offsets, now)
-            }
-        });
+        let group = if count > 1 {
+            "group-0".to_owned()
+        } else {
+            group
+        };
+        let metadata: Arc<str> = "x".repeat(bytes).into();
+        let mut commit = Commit::of(group.as_str().into());
+        for index in 0..count {
+            let committed = CommittedOffset {
+                offset,
+                leader_epoch: -1,
+                committed_ms,
+                expires_ms: -1,
+                metadata: Arc::clone(&metadata),
+            };
+            let at = PartitionId::new(first.topic(), first.index() + index);
+            commit.add(at, committed);
+        }
+        let commit = commit.finish();
+        let logged = match is_removal {
+            true => node.remove_group(&group, &mut self.model)?,
+            false => node.commit(&commit, &mut self.model, |groups| {
+                groups.prepare_commit(&commit, &nobody, -1, now)
+            })?,
+        };
         match logged {
             // Its first commit is not durable.
             Err(GroupError::NotFound) if is_removal => {
@@ -443,20 +469,10 @@ impl Workload {
                 Ok(())
             }
             Err(error) => Err(format!("{group} was refused: {error}")),
-            Ok(Err(error)) => not_taken(&error),
-            Ok(Ok(sequence)) => {
-                self.trace(|| format!("{group}: {at} at {offset} in block {sequence}"));
-                self.done.commits += 1;
-                let partition = at.0;
-                let act = match is_removal {
-                    true => Act::Removed { group },
-                    false => Act::Committed {
-                        group,
-                        partition,
-                        offset,
-                    },
-                };
-                self.model.push(sequence.0, act);
+            Ok(is_logged) => {
+                self.trace(|| format!("{group}: {count} from {first} at {offset}: {is_logged}"));
+                self.done.commits += u64::from(is_logged);
+                self.done.large_commits += u64::from(is_logged && !is_removal && count > 1);
                 Ok(())
             }
         }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::rig::{Rig, SETTINGS, partition, who};
-use crate::groups::{GroupError, GroupRecord, Groups, Sweep, coordinator};
+use crate::groups::{Commit, CommittedOffset, GroupError, GroupRecord, Groups, Sweep, coordinator};
+use crate::limits::{BYTES_PER_COMMIT, BYTES_PER_OFFSETS_RECORD, OFFSETS_PER_RECORD};
 
 const RETENTION_MS: u32 = 7 * 24 * 3600 * 1000;
 
@@ -16,7 +17,9 @@ fn sweep(rig: &mut Rig, exists: bool) {
     let mut sweep = Sweep::default();
     while !sweep.is_at_end() {
         let (now, keep) = (rig.now.wall_ms, i64::from(RETENTION_MS));
-        let records = rig.groups.sweep(&mut sweep, now, keep, |_| exists);
+        let records = rig
+            .groups
+            .sweep(&mut sweep, now, keep, |_| exists.then_some("t"));
         rig.pending.extend(records.iter().map(GroupRecord::encode));
     }
     rig.flush();
@@ -36,7 +39,51 @@ fn an_offset_is_there_when_it_is_durable_and_after_every_restart() {
     let told = rig.commit("a", 1, 7);
     assert_eq!(told, Err(GroupError::UnknownMember));
     let told = Rig::new().commit("a", 1, 7);
-    assert_eq!(told, Err(GroupError::IllegalGeneration));
+    assert_eq!(told, Err(GroupError::NotFound));
+}
+
+#[test]
+fn a_large_commit_is_cut_into_small_records_and_one_that_is_too_large_is_refused() {
+    let mut rig = Rig::new();
+    let offset = |rig: &Rig, bytes: usize| CommittedOffset {
+        metadata: "x".repeat(bytes).into(),
+        ..rig.committed(7)
+    };
+    for (count, bytes) in [(3 * OFFSETS_PER_RECORD as u32 + 1, 0), (40, 4_096)] {
+        let mut rig = Rig::new();
+        let offsets: Vec<_> = (0..count)
+            .map(|at| (partition(at), offset(&rig, bytes)))
+            .collect();
+        rig.commit_all("", -1, offsets.iter().cloned()).unwrap();
+        assert!(rig.pending.len() > 3);
+        for record in &rig.pending {
+            assert!(record.len() < BYTES_PER_OFFSETS_RECORD + 4_096 + 100);
+        }
+        rig.flush();
+        let found = rig
+            .groups
+            .offsets("g", None)
+            .map(|(at, found)| (at, found.clone()));
+        assert_eq!(found.collect::<Vec<_>>(), offsets);
+    }
+    // A partition that is named twice has the later offset.
+    let twice = [
+        (partition(1), rig.committed(1)),
+        (partition(1), rig.committed(2)),
+    ];
+    rig.commit_all("", -1, twice).unwrap();
+    rig.flush();
+    let found = rig.groups.offset("g", partition(1));
+    assert_eq!(found.map(|found| found.offset), Some(2));
+    let many = BYTES_PER_COMMIT as u32 / 4_096 + 1;
+    let large: Vec<_> = (0..many)
+        .map(|at| (partition(at), offset(&rig, 4_096)))
+        .collect();
+    assert_eq!(
+        rig.commit_all("", -1, large),
+        Err(GroupError::CommitTooLarge)
+    );
+    assert!(rig.pending.is_empty());
 }
 
 #[test]
@@ -108,7 +155,7 @@ fn a_group_that_was_unused_stays_when_a_commit_came_first() {
 /// Forgets all offsets, and not yet the group.
 fn sweep_offsets_only(rig: &mut Rig) {
     let mut sweep = Sweep::default();
-    let records = rig.groups.sweep(&mut sweep, rig.now.wall_ms, 0, |_| false);
+    let records = rig.groups.sweep(&mut sweep, rig.now.wall_ms, 0, |_| None);
     assert_eq!(records.len(), 1);
     rig.pending.extend(records.iter().map(GroupRecord::encode));
     rig.flush();
@@ -168,12 +215,12 @@ fn groups_move_to_the_log_at_their_place_with_all_they_have() {
             let mut join = rig.request("");
             join.group = Arc::clone(name);
             rig.join_as(join);
-            let offsets = vec![(partition(1), rig.committed(9))];
-            let commit = rig
-                .groups
-                .prepare_commit(name, &who(""), -1, offsets, rig.now);
+            let mut commit = Commit::of(Arc::clone(name));
+            commit.add(partition(1), rig.committed(9));
+            let commit = commit.finish();
+            let told = rig.groups.prepare_commit(&commit, &who(""), -1, rig.now);
             // Members assigned by the group may not commit without their id.
-            assert_eq!(commit.unwrap_err(), GroupError::UnknownMember);
+            assert_eq!(told, Err(GroupError::UnknownMember));
             let record = GroupRecord::Offsets {
                 group: Arc::clone(name),
                 offsets: vec![(partition(1), rig.committed(9))],

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ringlog_types::{PartitionId, TopicNumber};
 
 use crate::groups::{
-    CommittedOffset, GroupAnswer, GroupError, GroupSettings, Groups, Identity, Join, JoinRefused,
-    Joined, Now, Protocol, Sync, Synced, Ticket,
+    Commit, CommittedOffset, GroupAnswer, GroupError, GroupSettings, Groups, Identity, Join,
+    JoinRefused, Joined, Now, Protocol, Sync, Synced, Ticket,
 };
 
 pub const SESSION_MS: u32 = 10_000;
@@ -188,14 +188,25 @@ impl Rig {
         generation: i32,
         offset: i64,
     ) -> Result<(), GroupError> {
-        let offsets = vec![(partition(0), self.committed(offset))];
-        let who = who(member_id);
-        let group = Arc::from("g");
-        let record = self
-            .groups
-            .prepare_commit(&group, &who, generation, offsets, self.now)?;
+        let offsets = [(partition(0), self.committed(offset))];
+        self.commit_all(member_id, generation, offsets)
+    }
+
+    pub fn commit_all(
+        &mut self,
+        member_id: &str,
+        generation: i32,
+        offsets: impl IntoIterator<Item = (PartitionId, CommittedOffset)>,
+    ) -> Result<(), GroupError> {
+        let mut commit = Commit::of("g".into());
+        for (partition, offset) in offsets {
+            commit.add(partition, offset);
+        }
+        let (commit, who) = (commit.finish(), who(member_id));
+        self.groups
+            .prepare_commit(&commit, &who, generation, self.now)?;
         self.take();
-        self.pending.push(record.encode());
+        self.pending.extend(commit.records().iter().cloned());
         Ok(())
     }
 

@@ -27,6 +27,8 @@ pub(in crate::partitions) struct Written {
     pub(in crate::partitions) first_sequence: i32,
     pub(in crate::partitions) last_sequence: i32,
     pub(in crate::partitions) base_offset: Offset,
+    /// The largest of its records; −1: not known.
+    pub(in crate::partitions) max_timestamp: i64,
 }
 
 impl Written {
@@ -135,7 +137,6 @@ pub(in crate::partitions) struct Window {
     /// Oldest first.
     batches: [Written; BATCHES_PER_PRODUCER],
     unbroken: u64,
-    max_timestamp: i64,
 }
 
 impl Window {
@@ -149,12 +150,12 @@ impl Window {
         }
         self.epoch = standing.epoch;
         self.unbroken = standing.unbroken;
-        self.max_timestamp = header.max_timestamp;
         let (first_sequence, last_sequence) = (header.base_sequence, header.last_sequence());
         self.keep(Written {
             first_sequence,
             last_sequence,
             base_offset,
+            max_timestamp: header.max_timestamp,
         });
     }
 
@@ -194,31 +195,25 @@ impl Window {
     }
 
     /// The remembered batch that this one repeats.
-    pub(in crate::partitions) fn repeated(&self, header: &BatchHeader) -> Option<Offset> {
-        if self.epoch != header.producer_epoch {
-            return None;
-        }
-        self.batches()
-            .iter()
-            .find(|batch| batch.repeats(header))
-            .map(|batch| batch.base_offset)
+    pub(in crate::partitions) fn repeated(&self, header: &BatchHeader) -> Option<&Written> {
+        let mut batches = self.batches().iter();
+        batches.find(|batch| self.epoch == header.producer_epoch && batch.repeats(header))
     }
 
     /// Largest timestamp of the newest batch.
     pub(in crate::partitions) fn max_timestamp(&self) -> i64 {
-        self.max_timestamp
+        self.batches().last().map_or(0, |batch| batch.max_timestamp)
     }
 
-    /// The parts that a checkpoint holds beside the batches: epoch, unbroken sequences, largest
-    /// timestamp.
-    pub(in crate::partitions) fn parts(&self) -> (i16, u64, i64) {
-        (self.epoch, self.unbroken, self.max_timestamp)
+    /// The parts that a checkpoint holds beside the batches: epoch, unbroken sequences.
+    pub(in crate::partitions) fn parts(&self) -> (i16, u64) {
+        (self.epoch, self.unbroken)
     }
 
     /// Puts together what [`Window::parts`] and [`Window::batches`] gave. None when it has no
     /// batch or too many.
     pub(in crate::partitions) fn from_parts(
-        (epoch, unbroken, max_timestamp): (i16, u64, i64),
+        (epoch, unbroken): (i16, u64),
         batches: &[Written],
     ) -> Option<Window> {
         if batches.is_empty() || batches.len() > BATCHES_PER_PRODUCER {
@@ -227,7 +222,6 @@ impl Window {
         let mut window = Window {
             epoch,
             unbroken,
-            max_timestamp,
             ..Window::default()
         };
         batches.iter().for_each(|batch| window.keep(*batch));
