@@ -238,6 +238,14 @@ const ROWS: &[Row] = &[
         "A producer that is silent for this long is forgotten (producer_expiry_ms).",
     ),
     row(
+        "queued.max.request.bytes",
+        Long,
+        Setting("request_memory"),
+        |settings| settings.request_memory_bytes.to_string(),
+        "Memory of a core for requests that wait to be answered; beyond it no more are read \
+         (request_memory).",
+    ),
+    row(
         "socket.request.max.bytes",
         Int,
         Setting("max_request_bytes"),

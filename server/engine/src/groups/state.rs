@@ -20,7 +20,7 @@ use super::offset::CommittedOffset;
 use super::record::GroupRecord;
 use super::stored::StoredGroup;
 use super::table::Table;
-use crate::limits::{GROUP_BYTES_PER_LOG, GROUPS_PER_LOG, GROUPS_PER_TIMER_STEP, OFFSETS_PER_LOG};
+use crate::limits::{GROUP_BYTES_PER_LOG, GROUPS_PER_TIMER_STEP};
 use crate::little_endian::DecodeError;
 
 /// The groups of a log.
@@ -103,7 +103,8 @@ impl Groups {
         if !is_known && !join.member_id.is_empty() {
             return Err(GroupError::UnknownMember);
         }
-        let is_full = !is_known && self.table.len().max(self.live.len()) >= GROUPS_PER_LOG;
+        let is_full =
+            !is_known && self.table.len().max(self.live.len()) >= self.settings.max_groups;
         if is_full || self.bytes + bytes_of(&join.protocols) > GROUP_BYTES_PER_LOG {
             return Err(GroupError::MaxSizeReached);
         }
@@ -176,7 +177,15 @@ impl Groups {
             None => return Err(GroupError::IllegalGeneration),
         }
         let groups = self.table.len() + usize::from(self.table.find(group).is_none());
-        if self.table.offset_count() + offsets.len() > OFFSETS_PER_LOG || groups > GROUPS_PER_LOG {
+        let is_new =
+            |offset: &&(PartitionId, CommittedOffset)| self.offset(group, offset.0).is_none();
+        // A group commits again and again what it has committed: only what is new needs room.
+        let room = self
+            .settings
+            .max_offsets
+            .saturating_sub(self.table.offset_count());
+        let has_room = offsets.len() <= room || offsets.iter().filter(is_new).count() <= room;
+        if !has_room || groups > self.settings.max_groups.max(self.table.len()) {
             return Err(GroupError::TooManyOffsets);
         }
         let group = Arc::clone(group);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::rig::{Rig, SETTINGS, partition, who};
-use crate::groups::{GroupError, GroupRecord, Groups, Sweep, coordinator};
+use crate::groups::{GroupError, GroupRecord, GroupSettings, Groups, Sweep, coordinator};
 
 const RETENTION_MS: u32 = 7 * 24 * 3600 * 1000;
 
@@ -37,6 +37,51 @@ fn an_offset_is_there_when_it_is_durable_and_after_every_restart() {
     assert_eq!(told, Err(GroupError::UnknownMember));
     let told = Rig::new().commit("a", 1, 7);
     assert_eq!(told, Err(GroupError::IllegalGeneration));
+}
+
+#[test]
+fn offsets_and_groups_beyond_the_limits_are_refused_and_those_that_are_there_go_on() {
+    let mut rig = Rig::with(GroupSettings {
+        max_groups: 2,
+        max_offsets: 3,
+        ..SETTINGS
+    });
+    let mut commit = |group: &str, partitions: std::ops::Range<u32>, at: i64| {
+        let offsets = partitions.map(|index| (partition(index), rig.committed(at)));
+        let (group, offsets) = (Arc::from(group), offsets.collect());
+        let record = rig
+            .groups
+            .prepare_commit(&group, &who(""), -1, offsets, rig.now)?;
+        rig.groups.apply(&record.encode()).unwrap();
+        Ok(rig
+            .groups
+            .offset(&group, partition(0))
+            .map(|found| found.offset))
+    };
+    assert_eq!(commit("a", 0..2, 1), Ok(Some(1)));
+    assert_eq!(
+        commit("b", 0..2, 1),
+        Err(GroupError::TooManyOffsets),
+        "four offsets"
+    );
+    assert_eq!(commit("b", 0..1, 2), Ok(Some(2)));
+    assert_eq!(
+        commit("c", 0..1, 3),
+        Err(GroupError::TooManyOffsets),
+        "a third group"
+    );
+    assert_eq!(commit("a", 0..2, 4), Ok(Some(4)), "what it has already");
+    assert_eq!(
+        commit("a", 0..3, 5),
+        Err(GroupError::TooManyOffsets),
+        "and one more"
+    );
+    let new = rig.join("");
+    assert_eq!(
+        rig.refusal(new),
+        GroupError::MaxSizeReached,
+        "a member of a third group"
+    );
 }
 
 #[test]
