@@ -1,5 +1,9 @@
-//! What happens at the limits of a node: who asks for more waits, is told so, or is
+//! What happens at the limits of a node (`docs/limits.md`): who asks for more waits, is told so, or is
 //! let go; the others go on.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use ringlog_tests::deadline::until;
@@ -8,7 +12,7 @@ use ringlog_tests::process::resident_bytes;
 use ringlog_tests::record_batch::Batch;
 use ringlog_tests::sound::{check_goes_on, with_topic};
 use ringlog_tests::wire::{Connection, Fields, api, error};
-use ringlog_tests::{foreign, http};
+use ringlog_tests::{binaries, foreign, http};
 
 /// A figure of a core.
 fn figure(node: &Node, name: &str, core: usize) -> Result<f64> {
@@ -289,5 +293,115 @@ fn consumers_share_what_there_is_for_answers() -> Result<()> {
         foreign::python_feature("limits.py", &node.bootstrap(), "many_consumers")?;
         node.check_running()?;
     }
+    Ok(())
+}
+
+/// What stands between backticks in each column of the rows of `docs/limits.md`.
+fn table() -> Result<Vec<Vec<Vec<String>>>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("a workspace")?;
+    let text = std::fs::read_to_string(root.join("docs/limits.md"))?;
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    let columns = |line: &str| {
+        let cells = line.trim_matches('|').split('|');
+        let quoted = |cell: &str| {
+            cell.split('`')
+                .skip(1)
+                .step_by(2)
+                .map(str::to_owned)
+                .collect()
+        };
+        cells.map(quoted).collect::<Vec<Vec<String>>>()
+    };
+    let rows: Vec<_> = rows
+        .map(columns)
+        .filter(|row| row.len() == COLUMNS)
+        .collect();
+    ensure!(rows.len() > 30, "{} rows", rows.len());
+    Ok(rows)
+}
+
+/// Resource, bound, setting, metrics, at the limit, test.
+const COLUMNS: usize = 6;
+
+/// All Rust and Python sources.
+fn sources() -> Result<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("a workspace")?;
+    let mut folders = ["server", "storage", "tests/tests", "tests/clients"]
+        .map(|one| root.join(one))
+        .to_vec();
+    let mut all = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in folder.read_dir()? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let is_source = name.ends_with(".rs") || name.ends_with(".py");
+            if path.is_dir() && !name.starts_with('.') && name != "node_modules" {
+                folders.push(path);
+            } else if is_source {
+                all.push_str(&std::fs::read_to_string(&path)?);
+            }
+        }
+    }
+    Ok(all)
+}
+
+#[test]
+fn every_setting_metric_and_test_in_the_table_of_limits_is_there() -> Result<()> {
+    let help = Command::new(binaries::ringlog()?)
+        .args(["serve", "--help"])
+        .output()?;
+    let help = String::from_utf8(help.stdout)?;
+    let node = Node::start(1)?;
+    // What is counted by route is shown once something was.
+    http::get(node.http(), "/healthz")?;
+    let (_, metrics) = http::get(node.http(), "/metrics")?;
+    let (sources, mut missing) = (sources()?, BTreeSet::new());
+    for row in table()? {
+        let [_, bounds, settings, figures, _, tests] = &row[..] else {
+            continue;
+        };
+        for name in bounds.iter().chain(settings) {
+            let is_there = match name {
+                // A topic's, which has a table of its own.
+                topic if topic.contains('.') => sources.contains(&format!("\"{topic}\"")),
+                constant if constant.to_uppercase() == *constant => {
+                    sources.contains(&format!("const {constant}: "))
+                }
+                setting => help.contains(&format!("--{} ", setting.replace('_', "-"))),
+            };
+            if !is_there {
+                missing.insert(format!("setting or constant {name}"));
+            }
+        }
+        for name in figures {
+            let (name, label) = name.split_once('{').unwrap_or((name, ""));
+            let label = label.trim_end_matches('}');
+            let mut lines = metrics.lines();
+            let is_of = |line: &str| {
+                // The type says that it is there even where nothing was counted yet.
+                let kind = format!("# TYPE {} ", name.trim_end_matches("_total"));
+                (label.is_empty() && line.starts_with(&kind))
+                    || (!label.is_empty() && line.starts_with(name) && line.contains(label))
+            };
+            if !lines.any(is_of) {
+                missing.insert(format!("metric {name} {label}"));
+            }
+        }
+        for name in tests {
+            let is_there = sources.contains(&format!("fn {name}("))
+                || sources.contains(&format!("def {name}("));
+            if !is_there {
+                missing.insert(format!("test {name}"));
+            }
+        }
+    }
+    ensure!(
+        missing.is_empty(),
+        "in docs/limits.md and not there: {missing:#?}"
+    );
     Ok(())
 }
