@@ -3,7 +3,7 @@
 import threading
 
 from checks import DEADLINE_SECONDS, Failed, check, check_equal, feature, main, topic_name
-from confluent_session import consume, create_topic, produce, producer
+from confluent_session import TopicPartition, consume, consumer, create_topic, produce, producer
 
 # The protocol's number.
 INVALID_RECORD = 87
@@ -42,6 +42,29 @@ def bombs(bootstrap):
         check_equal(error.code(), INVALID_RECORD, f"{codec}: a code with which clients do not try again")
         error = sent(bootstrap, compacted, codec, bytes(1 << 20))
         check(error is None, f"{codec}: what is as compressible and within the limit is stored")
+
+
+@feature
+def a_time_within_a_bomb(bootstrap):
+    """A topic that takes everything; the batch is opened only to find a time in it."""
+    topic = create_topic(bootstrap, topic_name("time-in-a-bomb"))
+    early, late = 1_700_000_000_000, 1_700_000_060_000
+    client = producer(
+        bootstrap,
+        compression_type="zstd",
+        message_max_bytes=200 << 20,
+        queue_buffering_max_kbytes=1 << 20,
+        batch_size=200 << 20,
+        linger_ms=30_000,
+    )
+    records = [(bytes(BOMB_BYTES), early), (b"behind it", late)]
+    both = [{"topic": topic, "value": value, "timestamp": at} for value, at in records]
+    check_equal(len(produce(client, both).messages), 2, "both records of a batch are stored")
+    asking = consumer(bootstrap, [(topic, 0, 0)])
+    wanted = TopicPartition(topic, 0, early + 1)
+    found = asking.offsets_for_times([wanted], timeout=DEADLINE_SECONDS)[0].offset
+    check_equal(found, 0, "a reader that begins with the batch misses nothing")
+    asking.close()
 
 
 @feature
