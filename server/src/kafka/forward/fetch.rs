@@ -177,7 +177,6 @@ async fn until_said(
     let reading = tokio::select! {
         biased;
         reading = wait_and_read(core, part, &least) => reading,
-        // Also when the asker is gone.
         () = tally.said() => read_now(core, part).await,
         () = core.drained() => read_now(core, part).await,
     };

@@ -150,6 +150,33 @@ fn batches_with_large_windows_are_opened_one_after_the_other() {
 }
 
 #[test]
+fn a_sound_batch_that_takes_too_much_memory_is_told_apart_from_a_damaged_one() {
+    use kafka_protocol::error::ResponseError;
+
+    let record = vec![0; 17 << 20];
+    let builder = || Builder::new().push(5, None, None, &[]);
+    let snappy = builder().build_compressed(Compression::Snappy, |_| {
+        snap::raw::Encoder::new().compress_vec(&record).unwrap()
+    });
+    let zstd = builder().build_compressed(Compression::Zstd, |_| {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(28).unwrap();
+        std::io::Write::write_all(&mut encoder, &record[..10]).unwrap();
+        encoder.finish().unwrap()
+    });
+    let damaged = builder().build_compressed(Compression::Zstd, |_| vec![9; 50]);
+    for (bytes, code) in [
+        (snappy, ResponseError::InvalidRecord),
+        (zstd, ResponseError::InvalidRecord),
+        (damaged, ResponseError::CorruptMessage),
+    ] {
+        let error = finish(latest(&memory(), &bytes)).0.unwrap_err();
+        let found = crate::kafka::errors::of_opening(&error);
+        assert_eq!(found, code, "{error}");
+    }
+}
+
+#[test]
 fn a_snappy_block_that_announces_too_much_makes_no_room() {
     let bomb = Builder::new()
         .push(5, None, None, &[])
