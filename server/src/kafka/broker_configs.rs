@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ringlog_engine::topics::{ConfigType, TopicConfig};
 
+use super::limits::FETCH_ANSWER_BYTES;
 use crate::config::Settings;
 
 /// Where a broker's value comes from.
@@ -129,6 +130,13 @@ const ROWS: &[Row] = &[
         Fixed,
         |_| "true".to_owned(),
         "Whether topics can be deleted.",
+    ),
+    row(
+        "fetch.max.bytes",
+        Int,
+        Fixed,
+        |_| FETCH_ANSWER_BYTES.to_string(),
+        "Most record bytes in one answer to a Fetch, whatever the client asks for.",
     ),
     row(
         "group.initial.rebalance.delay.ms",
