@@ -130,6 +130,13 @@ pub const OPTIONS: &[OptionRow] = &[
          refused with 503 and told to come again",
     ),
     row(
+        "http_max_connections",
+        "http-max-connections",
+        Kind::Number,
+        Some("1024"),
+        "HTTP connections at a time; more wait until one ends",
+    ),
+    row(
         "advertised_host",
         "advertised-host",
         Kind::Text,
@@ -251,6 +258,20 @@ pub const OPTIONS: &[OptionRow] = &[
         "Partitions of a topic whose creator does not say how many",
     ),
     row(
+        "max_topics",
+        "max-topics",
+        Kind::Number,
+        Some("100000"),
+        "Topics of the node; those that are there stay",
+    ),
+    row(
+        "max_partitions",
+        "max-partitions",
+        Kind::Number,
+        Some("200000"),
+        "Partitions of all topics together; a topic has 10000 at most",
+    ),
+    row(
         "replication_policy",
         "replication-policy",
         Kind::Word(&["accept", "refuse"]),
@@ -299,6 +320,22 @@ pub const OPTIONS: &[OptionRow] = &[
         Some("384MiB"),
         "Most memory a core takes for requests, blocks on their way to the disk, and cached \
          blocks; producers wait when it is used up",
+    ),
+    row(
+        "request_memory",
+        "request-memory",
+        Kind::Bytes,
+        Some("64MiB"),
+        "Most memory a core takes for requests without records that wait to be answered, beside a few \
+         KiB of each connection; beyond it nothing more is read",
+    ),
+    row(
+        "answer_memory",
+        "answer-memory",
+        Kind::Bytes,
+        Some("128MiB"),
+        "Most memory a core takes for answers that wait for their clients to take them; beyond it \
+         consumers wait, and those who take their answers slowly are disconnected",
     ),
     row(
         "registered_memory",
@@ -359,6 +396,29 @@ pub const OPTIONS: &[OptionRow] = &[
         "An idempotent producer that is silent for this long is forgotten, milliseconds",
     ),
     row(
+        "max_producers",
+        "max-producers",
+        Kind::Number,
+        Some("200000"),
+        "Idempotent producers that a core remembers, counted once for each partition (about 200 bytes \
+         each); one more, and the one that is idle for longest is forgotten",
+    ),
+    row(
+        "max_producers_per_partition",
+        "max-producers-per-partition",
+        Kind::Number,
+        Some("10000"),
+        "The same of one partition",
+    ),
+    row(
+        "max_fetch_session_partitions",
+        "max-fetch-session-partitions",
+        Kind::Number,
+        Some("400000"),
+        "Partitions in all fetch sessions of a core, about 100 bytes each; beyond it consumers name all \
+         they want with each request",
+    ),
+    row(
         "group_min_session_timeout_ms",
         "group-min-session-timeout-ms",
         Kind::Number,
@@ -386,6 +446,21 @@ pub const OPTIONS: &[OptionRow] = &[
         Kind::Number,
         Some("1000"),
         "Members of a consumer group",
+    ),
+    row(
+        "max_groups",
+        "max-groups",
+        Kind::Number,
+        Some("50000"),
+        "Consumer groups that a core coordinates",
+    ),
+    row(
+        "max_committed_offsets",
+        "max-committed-offsets",
+        Kind::Number,
+        Some("2000000"),
+        "Offsets that consumer groups of a core may have committed, about 100 bytes each and their \
+         metadata",
     ),
     row(
         "offsets_retention_minutes",

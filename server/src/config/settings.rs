@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use ringlog_engine::groups::GroupSettings;
 use ringlog_engine::limits::{MEMBERS_PER_GROUP, PARTITIONS_PER_TOPIC};
+use ringlog_engine::partitions::ProducerLimits;
+
+use ringlog_engine::topics::TopicLimits;
 
 use super::access::Access;
 use super::address::listening_address;
@@ -54,6 +57,8 @@ pub struct Settings {
     pub http_max_body_bytes: usize,
     /// Memory for bodies and answers of all HTTP requests together.
     pub http_memory_bytes: usize,
+    /// HTTP connections at a time.
+    pub http_max_connections: usize,
     /// Who gets in, and how.
     pub access: Access,
     /// Host name that clients are told to connect to, when not the listening address.
@@ -78,7 +83,11 @@ pub struct Settings {
     pub frame_timeout: Duration,
     /// Memory of a core for frames, blocks and reads.
     pub memory_per_core_bytes: usize,
-    /// The part of it that is registered with the kernel.
+    /// Memory of a core for requests without records that wait to be answered.
+    pub request_memory_bytes: usize,
+    /// Memory of a core for answers that wait to be taken.
+    pub answer_memory_bytes: usize,
+    /// The part of `memory_per_core_bytes` that is registered with the kernel.
     pub registered_bytes: usize,
     /// The part of it that keeps blocks for consumers.
     pub cache_bytes: usize,
@@ -94,6 +103,12 @@ pub struct Settings {
     pub clean_bytes_per_second: u64,
     /// A producer that is silent for this long is forgotten.
     pub producer_expiry: Duration,
+    /// Topics and partitions of the node.
+    pub topics: TopicLimits,
+    /// Idempotent producers that are remembered.
+    pub producers: ProducerLimits,
+    /// Partitions in all fetch sessions of a core.
+    pub fetch_session_partitions: usize,
     /// What members of consumer groups may ask for.
     pub groups: GroupSettings,
     /// Offsets of a group without members are kept for this long.
@@ -128,6 +143,10 @@ impl Settings {
             let port = layers.number(name, 1, u16::MAX.into())?;
             Ok(port.and_then(|port| u16::try_from(port).ok()))
         };
+        let most = |name| {
+            let most = required(layers, name, 1, 10_000_000)?;
+            Ok(u32::try_from(most).unwrap_or(u32::MAX))
+        };
         let ms = |name| required(layers, name, 1, MAX_MS).map(Duration::from_millis);
         let cores = layers.number("cores", 1, 1024)?;
         let kafka_addr = listening_address(layers, "kafka_addr")?;
@@ -142,6 +161,7 @@ impl Settings {
             advertised_tls_port: port("advertised_tls_port")?,
             http_max_body_bytes: count("http_max_body_bytes", 1 << 10, 1 << 30)?,
             http_memory_bytes: count("http_memory", 1 << 20, 1 << 40)?,
+            http_max_connections: count("http_max_connections", 1, 1 << 20)?,
             access: Access::from_layers(layers, kafka_addr, http_addr)?,
             advertised_host: layers.text("advertised_host").map(str::to_owned),
             allow_buffered_io: layers.switch("allow_buffered_io"),
@@ -163,6 +183,8 @@ impl Settings {
             connection_idle: ms("connection_idle_ms")?,
             frame_timeout: ms("frame_timeout_ms")?,
             memory_per_core_bytes: count("memory_per_core", WORKING_BYTES, 1 << 40)?,
+            request_memory_bytes: count("request_memory", 8 << 20, 1 << 40)?,
+            answer_memory_bytes: count("answer_memory", 16 << 20, 1 << 40)?,
             registered_bytes: count("registered_memory", 0, 1 << 40)?,
             cache_bytes: count("cache_bytes", 0, 1 << 40)?,
             segment_bytes: required(layers, "segment_bytes", 4 << 20, 1 << 32)?,
@@ -171,6 +193,15 @@ impl Settings {
             retention_check: ms("retention_check_ms")?,
             clean_bytes_per_second: required(layers, "clean_bytes_per_second", 0, 1 << 40)?,
             producer_expiry: ms("producer_expiry_ms")?,
+            topics: TopicLimits {
+                topics: count("max_topics", 1, 1 << 32)?,
+                partitions: required(layers, "max_partitions", 1, 1 << 32)?,
+            },
+            producers: ProducerLimits {
+                per_partition: most("max_producers_per_partition")?,
+                per_log: most("max_producers")?,
+            },
+            fetch_session_partitions: count("max_fetch_session_partitions", 0, 1 << 30)?,
             groups: groups(layers)?,
             offsets_retention: Duration::from_secs(
                 60 * required(layers, "offsets_retention_minutes", 1, MAX_MS / 60_000)?,
@@ -233,7 +264,10 @@ fn groups(layers: &Layers) -> Result<GroupSettings, ConfigError> {
         let ms = required(layers, name, least, i32::MAX as u64)?;
         Ok(u32::try_from(ms).unwrap_or(u32::MAX))
     };
+    let most = |name| required(layers, name, 1, 1 << 32).map(usize_of);
     let settings = GroupSettings {
+        max_groups: most("max_groups")?,
+        max_offsets: most("max_committed_offsets")?,
         min_session_timeout_ms: ms("group_min_session_timeout_ms", 1)?,
         max_session_timeout_ms: ms("group_max_session_timeout_ms", 1)?,
         initial_delay_ms: ms("group_initial_rebalance_delay_ms", 0)?,
@@ -283,6 +317,8 @@ mod tests {
         assert_eq!(settings.replication_policy, ReplicationPolicy::Accept);
         assert_eq!(settings.retention_check, Duration::from_secs(30));
         assert_eq!(settings.groups, GroupSettings::default());
+        assert_eq!(settings.producers, ProducerLimits::default());
+        assert_eq!(settings.topics, TopicLimits::default());
         assert_eq!(settings.offsets_retention, Duration::from_secs(7 * 86_400));
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
+use prometheus_client::metrics::gauge::Gauge;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
@@ -26,6 +27,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub(super) struct Limited {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    open: Gauge,
     idle: Duration,
     tls: Option<TlsAcceptor>,
 }
@@ -42,9 +44,15 @@ impl Limited {
         Limited {
             listener,
             places: Arc::new(Semaphore::new(connections)),
+            open: Gauge::default(),
             idle,
             tls: tls.map(TlsAcceptor::from),
         }
+    }
+
+    /// How many connections there are.
+    pub(super) fn open(&self) -> Gauge {
+        self.open.clone()
     }
 }
 
@@ -69,7 +77,7 @@ impl axum::serve::Listener for Limited {
                             stream,
                             deadline,
                             idle,
-                            _place: place,
+                            _place: Place::new(place, &self.open),
                         },
                         peer,
                     );
@@ -102,7 +110,29 @@ pub(super) struct Connection {
     stream: Transport,
     deadline: Pin<Box<Sleep>>,
     idle: Duration,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// A place, counted for as long as this lives.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    open: Gauge,
+}
+
+impl Place {
+    fn new(permit: OwnedSemaphorePermit, open: &Gauge) -> Place {
+        open.inc();
+        Place {
+            _permit: permit,
+            open: open.clone(),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
 }
 
 impl AsyncRead for Connection {

@@ -24,7 +24,7 @@ pub(super) async fn metrics(State(node): State<NodeStatus>, State(face): State<F
     }
     let mut registry = Registry::default();
     registry.register_collector(Box::new(NodeFigures::new(node, snapshots)));
-    face.figures().register(&mut registry);
+    face.register(&mut registry);
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &registry) {
         Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),

@@ -40,9 +40,6 @@ use crate::config::Settings;
 use crate::node::status::NodeStatus;
 use crate::security::Security;
 
-/// Connections kept at a time.
-const CONNECTIONS: usize = 1024;
-
 /// A connection that sends nothing for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -61,10 +58,12 @@ pub async fn serve(
     let asks = settings.access.http_basic;
     let guard = asks.then(|| Guard::new(status.clone(), security));
     let face = Face::new(status, settings);
-    serve_limited(Limited::new(listener, CONNECTIONS, IDLE, tls), face, guard).await
+    let listener = Limited::new(listener, settings.http_max_connections, IDLE, tls);
+    serve_limited(listener, face, guard).await
 }
 
 async fn serve_limited(listener: Limited, face: Face, guard: Option<Guard>) -> std::io::Result<()> {
+    face.figures().count_connections(listener.open());
     // Around all routes, whichever there are.
     let router = match guard {
         None => router(face),

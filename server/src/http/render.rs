@@ -86,6 +86,11 @@ const COUNTERS: &[(&str, &str, OfCore)] = &[
         |core| core.driver_turns.get(),
     ),
     (
+        "ringlog_fetch_sessions_refused",
+        "Fetch sessions for whose partitions there was no room (max_fetch_session_partitions)",
+        |core| core.fetch_sessions_refused.get(),
+    ),
+    (
         "ringlog_memory_waits",
         "Times a request waited for memory",
         |core| core.memory_waits.get(),
@@ -210,6 +215,26 @@ const LOG_COUNTERS: &[(&str, &str, OfSnapshot)] = &[
         "Times that all sealed segments were looked at",
         |core| core.log.scrub_passes,
     ),
+    (
+        "ringlog_index_runs_made",
+        "Index runs written, merged ones included",
+        |core| core.log.index_runs_made,
+    ),
+    (
+        "ringlog_index_runs_broken",
+        "Index runs that were found damaged, and made anew",
+        |core| core.log.index_runs_broken,
+    ),
+    (
+        "ringlog_index_written_bytes",
+        "Bytes written into index runs",
+        |core| core.log.index_written_bytes,
+    ),
+    (
+        "ringlog_index_pages_read",
+        "Pages read of index runs",
+        |core| core.log.index_pages_read,
+    ),
     ("ringlog_checkpoints", "Checkpoints made durable", |core| {
         core.log.checkpoints
     }),
@@ -225,6 +250,27 @@ const LOG_COUNTERS: &[(&str, &str, OfSnapshot)] = &[
         "ringlog_refused_full",
         "Appends refused because the disk was full",
         |core| core.log.refused_full,
+    ),
+    (
+        "ringlog_request_memory_waits",
+        "Requests that were read only when others were answered (request_memory)",
+        |core| core.request_memory.waits,
+    ),
+    (
+        "ringlog_answer_memory_waits",
+        "Answers that waited until others were taken (answer_memory)",
+        |core| core.answer_memory.waits,
+    ),
+    (
+        "ringlog_answer_memory_given_up",
+        "Consumers answered without records, or disconnected because they were slow, for want of \
+         answer_memory",
+        |core| core.answer_memory.given_up,
+    ),
+    (
+        "ringlog_opening_memory_waits",
+        "Batches that were decompressed only when others were",
+        |core| core.opening_memory.waits,
     ),
     (
         "ringlog_producers_displaced",
@@ -273,6 +319,36 @@ const LOG_GAUGES: &[(&str, &str, OfSnapshot)] = &[
         "ringlog_memory_limit_bytes",
         "The most memory that is handed out",
         |core| wide(core.memory_limit_bytes),
+    ),
+    (
+        "ringlog_request_memory_used_bytes",
+        "Memory of requests that wait to be answered",
+        |core| wide(core.request_memory.used_bytes),
+    ),
+    (
+        "ringlog_request_memory_limit_bytes",
+        "The most of it (request_memory)",
+        |core| wide(core.request_memory.limit_bytes),
+    ),
+    (
+        "ringlog_answer_memory_used_bytes",
+        "Memory of answers that wait to be taken",
+        |core| wide(core.answer_memory.used_bytes),
+    ),
+    (
+        "ringlog_answer_memory_limit_bytes",
+        "The most of it (answer_memory)",
+        |core| wide(core.answer_memory.limit_bytes),
+    ),
+    (
+        "ringlog_opening_memory_used_bytes",
+        "Memory of batches that are being decompressed",
+        |core| wide(core.opening_memory.used_bytes),
+    ),
+    (
+        "ringlog_index_runs",
+        "Index runs on disk, which have the index of old segments",
+        |core| wide(core.log.index_runs),
     ),
     (
         "ringlog_segments_live",
@@ -437,6 +513,13 @@ impl NodeFigures {
             "1 when the core answered this scrape",
             answers,
         )?;
+        // Of the node, whichever core says it.
+        if let Some((_, snapshot)) = self.answering().next() {
+            let help = "TLS handshakes and password hashes that are done or wait for a thread";
+            let name = "ringlog_security_jobs";
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(wide(snapshot.security_jobs)).encode(metric)?;
+        }
         let depth = |core: &CoreStatus| wide(core.mailbox.depth());
         self.per_core(
             encoder,

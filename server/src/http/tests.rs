@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::config::options::add_flags;
 use crate::config::{Layers, Settings};
+use crate::node::budget::BudgetFigures;
 use crate::node::errand::Door;
 use crate::node::mailbox::{Mailbox, Receiver};
 use crate::node::message::{Message, Snapshot};
@@ -113,6 +114,20 @@ fn metrics_show_each_core_and_do_not_wait_for_one_that_is_silent() {
                         cached_bytes: 6,
                         memory_used_bytes: 7,
                         memory_limit_bytes: 8,
+                        request_memory: BudgetFigures {
+                            used_bytes: 21,
+                            limit_bytes: 22,
+                            waits: 23,
+                            given_up: 0,
+                        },
+                        answer_memory: BudgetFigures {
+                            used_bytes: 31,
+                            limit_bytes: 32,
+                            waits: 33,
+                            given_up: 34,
+                        },
+                        opening_memory: BudgetFigures::default(),
+                        security_jobs: 17,
                         metadata_version: 9,
                         topics: 1,
                         partitions: 2,
@@ -142,6 +157,16 @@ fn metrics_show_each_core_and_do_not_wait_for_one_that_is_silent() {
             "ringlog_producers_limit{core=\"0\"} 200",
             "ringlog_producers_displaced_total{core=\"0\"} 1",
             "ringlog_producers_expired_total{core=\"0\"} 6",
+            "ringlog_request_memory_used_bytes{core=\"0\"} 21",
+            "ringlog_request_memory_waits_total{core=\"0\"} 23",
+            "ringlog_answer_memory_used_bytes{core=\"0\"} 31",
+            "ringlog_answer_memory_limit_bytes{core=\"0\"} 32",
+            "ringlog_answer_memory_waits_total{core=\"0\"} 33",
+            "ringlog_answer_memory_given_up_total{core=\"0\"} 34",
+            "ringlog_security_jobs 17",
+            "ringlog_http_connections 1",
+            "ringlog_http_memory_used_bytes 0",
+            "ringlog_index_runs{core=\"0\"} 0",
             "ringlog_groups{core=\"0\"} 3",
             "ringlog_committed_offsets{core=\"0\"} 55",
             "ringlog_requests_total{core=\"0\",api_key=\"0\"} 1",

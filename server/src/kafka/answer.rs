@@ -7,11 +7,15 @@
 //! ```
 
 use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::protocol::Encodable;
 use ringlog_storage::buffer::Buf;
 
+use super::limits::STEP_BYTES;
 use super::request::RequestHeader;
+use crate::node::budget::{Budget, Held};
 
 /// One or more responses.
 #[derive(Debug, Default)]
@@ -20,6 +24,8 @@ pub struct Answer {
     /// Behind how many of `bytes` each buffer goes; in order.
     inserts: Vec<(usize, Buf)>,
     inserted_bytes: usize,
+    /// What is counted of it as memory for answers, of whichever core.
+    memory: Vec<Held>,
 }
 
 /// A response that was begun.
@@ -106,6 +112,15 @@ impl Answer {
         }
     }
 
+    /// The same, which counts as so much more memory until it is sent.
+    #[must_use]
+    pub fn holding(mut self, memory: Held) -> Answer {
+        if memory.bytes() > 0 {
+            self.memory.push(memory);
+        }
+        self
+    }
+
     /// All bytes, those by reference too.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -138,6 +153,8 @@ pub struct Outgoing {
     /// Of the next insert, sent.
     insert_sent: usize,
     left: usize,
+    /// No buffer of a core's pool is left in it.
+    is_detached: bool,
 }
 
 impl Outgoing {
@@ -151,6 +168,7 @@ impl Outgoing {
             inserts_sent: 0,
             insert_sent: 0,
             left,
+            is_detached: false,
         }
     }
 
@@ -158,6 +176,33 @@ impl Outgoing {
     #[must_use]
     pub fn left(&self) -> usize {
         self.left
+    }
+
+    /// Counts the bytes that were written here, too: its client does not take it at once.
+    pub fn count(&mut self, budget: &Arc<Budget>) {
+        let bytes = self.answer.bytes.len() - self.bytes_sent;
+        self.answer.memory.push(budget.count(bytes));
+    }
+
+    /// Copies what is not sent of the buffers, so that a slow client does not hold memory that the log
+    /// needs: a batch of a few bytes may keep a whole block. What it holds as an answer stays counted.
+    /// `stepped` is told how long each step took.
+    ///
+    /// Cancellation: the answer is of no use then.
+    pub async fn detach(&mut self, stepped: impl Fn(Duration)) {
+        if std::mem::replace(&mut self.is_detached, true) {
+            return;
+        }
+        for (_, buf) in &mut self.answer.inserts[self.inserts_sent..] {
+            let mut copy = Vec::with_capacity(buf.len());
+            for step in buf.chunks(STEP_BYTES) {
+                let began = Instant::now();
+                copy.extend_from_slice(step);
+                stepped(began.elapsed());
+                tokio::task::yield_now().await;
+            }
+            *buf = Buf::from_vec(copy);
+        }
     }
 
     /// Lays the next pieces into `slices`, at most `most_bytes` of them; returns how many pieces.
@@ -211,12 +256,25 @@ impl Outgoing {
             let of_insert = count.min(buf.len() - self.insert_sent);
             self.insert_sent += of_insert;
             count -= of_insert;
+            release(&mut self.answer.memory, of_insert);
             if self.insert_sent == buf.len() {
                 // Its memory goes back to the pool now, not with the end of the answer.
                 *buf = Buf::from_vec(Vec::new());
                 self.inserts_sent += 1;
                 self.insert_sent = 0;
             }
+        }
+    }
+}
+
+/// Gives memory back, of whichever core.
+fn release(memory: &mut Vec<Held>, mut bytes: usize) {
+    while bytes > 0
+        && let Some(held) = memory.last_mut()
+    {
+        bytes -= held.release(bytes);
+        if held.bytes() == 0 {
+            memory.pop();
         }
     }
 }
@@ -280,6 +338,56 @@ mod tests {
             }
             prop_assert_eq!(got, expected);
         }
+    }
+
+    fn finish<T>(future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        loop {
+            if let std::task::Poll::Ready(result) = future.as_mut().poll(&mut context) {
+                return result;
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_taken_slowly_lets_go_of_the_pool_and_stays_counted_until_it_is_sent() {
+        const BATCH_BYTES: usize = 300_000;
+        let pool = ringlog_storage::buffer::Pool::new(4096, 0, 8 << 20);
+        let budget = Budget::new(1 << 20);
+        let mut answer = Answer::default();
+        let begun = answer.begin_with(5, true);
+        for fill in [1, 2] {
+            let mut block = pool.alloc(1 << 20).unwrap();
+            block.fill(fill);
+            answer.insert(block.freeze().slice(100..100 + BATCH_BYTES));
+        }
+        answer.finish(begun);
+        let expected = flat(&answer);
+        let answer = answer.holding(budget.count(2 * BATCH_BYTES));
+        let mut outgoing = Outgoing::new(answer);
+        outgoing.sent(1000);
+        finish(outgoing.detach(|_| {}));
+        assert_eq!(pool.used_bytes(), 0, "blocks are given back");
+        let left = |outgoing: &Outgoing| {
+            let mut slices = [IoSlice::new(&[]); 8];
+            let used = outgoing.gather(&mut slices, usize::MAX);
+            let taken = slices[..used].iter();
+            taken
+                .flat_map(|slice| slice.iter().copied())
+                .collect::<Vec<u8>>()
+        };
+        assert!(left(&outgoing) == expected[1000..]);
+        outgoing.count(&budget);
+        let used = budget.figures().used_bytes;
+        assert!(
+            (2 * BATCH_BYTES - 1000..2 * BATCH_BYTES).contains(&used),
+            "{used}"
+        );
+        outgoing.sent(BATCH_BYTES);
+        assert_eq!(budget.figures().used_bytes, used - BATCH_BYTES);
+        drop(outgoing);
+        assert_eq!(budget.figures().used_bytes, 0);
     }
 
     #[test]

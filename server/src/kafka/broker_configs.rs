@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ringlog_engine::topics::{ConfigType, TopicConfig};
 
+use super::limits::FETCH_ANSWER_BYTES;
 use crate::config::Settings;
 
 /// Where a broker's value comes from.
@@ -131,6 +132,13 @@ const ROWS: &[Row] = &[
         "Whether topics can be deleted.",
     ),
     row(
+        "fetch.max.bytes",
+        Int,
+        Fixed,
+        |_| FETCH_ANSWER_BYTES.to_string(),
+        "Most record bytes in one answer to a Fetch, whatever the client asks for.",
+    ),
+    row(
         "group.initial.rebalance.delay.ms",
         Int,
         Setting("group_initial_rebalance_delay_ms"),
@@ -237,6 +245,14 @@ const ROWS: &[Row] = &[
         Setting("producer_expiry_ms"),
         |settings| ms(settings.producer_expiry),
         "A producer that is silent for this long is forgotten (producer_expiry_ms).",
+    ),
+    row(
+        "queued.max.request.bytes",
+        Long,
+        Setting("request_memory"),
+        |settings| settings.request_memory_bytes.to_string(),
+        "Memory of a core for requests that wait to be answered; beyond it no more are read \
+         (request_memory).",
     ),
     row(
         "socket.request.max.bytes",

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::protocol::StrBytes;
 use ringlog_engine::topics::{Durability, MetadataRecord, TopicCommand};
 use ringlog_types::TopicNumber;
 
@@ -33,6 +34,35 @@ pub fn named_twice<'a>(resources: impl Iterator<Item = (i8, &'a str)>) -> HashSe
 pub fn twice() -> Refusal {
     let message = "the request names this resource more than once";
     (ResponseError::InvalidRequest, message.to_owned())
+}
+
+/// Changes what a request names, one resource after the other, and says of each what became of it, in the
+/// order of the request. `name` gives type and name of a resource, `change` is called for those that are
+/// named once.
+pub async fn change_each<T>(
+    resources: &[T],
+    name: impl Fn(&T) -> (i8, &str),
+    change: impl AsyncFn(&T) -> Result<(), Refusal>,
+) -> Vec<Result<(), Refusal>> {
+    let mut outcomes = Vec::with_capacity(resources.len());
+    let doubles = named_twice(resources.iter().map(&name));
+    for resource in resources {
+        outcomes.push(match doubles.contains(&name(resource)) {
+            true => Err(twice()),
+            false => change(resource).await,
+        });
+        tokio::task::yield_now().await;
+    }
+    outcomes
+}
+
+/// What an answer says of an outcome: the code, and the reason for people.
+#[must_use]
+pub fn said(outcome: Result<(), Refusal>) -> (i16, Option<StrBytes>) {
+    match outcome {
+        Ok(()) => (0, None),
+        Err((code, message)) => (code.code(), Some(StrBytes::from_string(message))),
+    }
 }
 
 /// The answer to resources that have no configuration here.

@@ -31,7 +31,7 @@ use super::decode::RequestError;
 use super::fetch::session::SessionSlot;
 use super::forward::produce::{self as forward, Forwarded};
 use super::frame::{Frame, FrameError, Frames};
-use super::limits::{PENDING_ANSWERS, PENDING_REQUEST_BYTES, STEP_BYTES};
+use super::limits::{PENDING_ANSWERS, PENDING_REQUEST_BYTES, STEP_BYTES, UNCOUNTED_REQUEST_BYTES};
 use super::login::{self, LoginError};
 use super::patience::Patience;
 use super::produce::{self, Produced, Received};
@@ -39,6 +39,7 @@ use super::request::{HeaderError, RequestHeader};
 use super::send::{SendError, send};
 use super::stream::{OpenError, Stream};
 use super::{api_versions, dispatch};
+use crate::node::budget::Held;
 use crate::node::core::CoreHandle;
 use crate::node::metrics::ErrorKind;
 use crate::node::reach::Reach;
@@ -127,8 +128,8 @@ enum Pending {
     Produced(RequestHeader, Box<Produced>),
     /// Its records are in the logs of several cores.
     Forwarded(RequestHeader, Box<Forwarded>),
-    /// Handled when its turn comes.
-    Request(RequestHeader, Bytes),
+    /// Handled when its turn comes. With what it holds of the memory for requests.
+    Request(RequestHeader, Bytes, Option<Held>),
     /// Answered.
     Ready(Answer),
 }
@@ -221,7 +222,7 @@ impl Connection {
                             self.produce(header, header.body_at, Received::Small(bytes), watch)
                                 .await?;
                         } else {
-                            self.push(Pending::Request(header, Bytes::copy_from_slice(bytes)));
+                            self.push_request(header, bytes).await;
                         }
                     }
                 }
@@ -234,7 +235,7 @@ impl Connection {
                             let received = Received::Large { frame: memory, end };
                             self.produce(header, body_at, received, watch).await?;
                         } else {
-                            self.push(Pending::Request(header, Bytes::copy_from_slice(bytes)));
+                            self.push_request(header, bytes).await;
                         }
                     }
                 }
@@ -326,6 +327,25 @@ impl Connection {
             }
         })
         .await;
+    }
+
+    /// Puts a request into the queue, once there is memory for it.
+    async fn push_request(&self, header: RequestHeader, bytes: &[u8]) {
+        let queued = self.queue.borrow().request_bytes + bytes.len();
+        let memory = match queued <= UNCOUNTED_REQUEST_BYTES {
+            true => None,
+            false => Some(
+                self.core
+                    .request_memory()
+                    .take(bytes.len(), bytes.len())
+                    .await,
+            ),
+        };
+        self.push(Pending::Request(
+            header,
+            Bytes::copy_from_slice(bytes),
+            memory,
+        ));
     }
 
     fn push(&self, pending: Pending) {
@@ -428,7 +448,10 @@ impl Connection {
                 answer.finish(begun);
                 Ok(answer)
             }
-            Some((Pending::Request(header, frame), _in_progress)) => {
+            Some((Pending::Request(header, frame, _memory), _in_progress)) => {
+                if may_be_long(header.api.key) {
+                    self.core.answer_memory().room().await;
+                }
                 // Boxed: only what is handled takes memory, not every connection.
                 let answer = {
                     let (core, sessions) = (&self.core, &self.sessions);
@@ -460,7 +483,9 @@ fn report(core: &CoreHandle, peer: SocketAddr, error: &ConnectionError) {
         }
         ConnectionError::Frame(FrameError::CutOff { .. }) => ErrorKind::Disconnected,
         ConnectionError::Frame(FrameError::Stalled { .. })
-        | ConnectionError::Send(SendError::SlowReader(_)) => ErrorKind::Timeout,
+        | ConnectionError::Send(SendError::SlowReader(_) | SendError::Crowded { .. }) => {
+            ErrorKind::Timeout
+        }
         // A core that it needs stops.
         ConnectionError::Request {
             error: RequestError::Elsewhere(_),
@@ -489,7 +514,7 @@ fn report(core: &CoreHandle, peer: SocketAddr, error: &ConnectionError) {
 impl Pending {
     fn request_bytes(&self) -> usize {
         match self {
-            Pending::Request(_, frame) => frame.len(),
+            Pending::Request(_, frame, _) => frame.len(),
             Pending::Produced(..) | Pending::Forwarded(..) | Pending::Ready(_) => 0,
         }
     }
@@ -510,6 +535,23 @@ impl Queue {
             }
         }
     }
+}
+
+/// Whether an answer may be long, and is not made while answers take all the memory they may. A Fetch
+/// sees to that itself; what members of groups are told is short, and must not wait.
+fn may_be_long(key: ApiKey) -> bool {
+    !matches!(
+        key,
+        ApiKey::Fetch
+            | ApiKey::ApiVersions
+            | ApiKey::FindCoordinator
+            | ApiKey::InitProducerId
+            | ApiKey::JoinGroup
+            | ApiKey::SyncGroup
+            | ApiKey::Heartbeat
+            | ApiKey::LeaveGroup
+            | ApiKey::OffsetCommit
+    )
 }
 
 fn encode(header: &RequestHeader, produced: &Produced, out: &mut Answer) {

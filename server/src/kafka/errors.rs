@@ -35,7 +35,10 @@ pub fn of_opening(error: &OpenError) -> ResponseError {
     match error {
         OpenError::Batch(error) => of_batch(error),
         OpenError::Codec(_) => ResponseError::CorruptMessage,
-        OpenError::TooLarge { .. } | OpenError::Record { .. } => ResponseError::InvalidRecord,
+        // Nothing that another try would mend.
+        OpenError::Window(_) | OpenError::TooLarge { .. } | OpenError::Record { .. } => {
+            ResponseError::InvalidRecord
+        }
     }
 }
 

@@ -8,13 +8,12 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
 };
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
-use kafka_protocol::protocol::StrBytes;
 use ringlog_engine::topics::{ConfigChange, TopicCommand};
 
 use super::bounds::{Field, Shape, field};
 use super::config_resource::{
-    BROKER, Refusal, TOPIC, check_broker_entries, check_entries, configure_topic, named_twice,
-    no_such_type, topic_number, twice,
+    BROKER, Refusal, TOPIC, change_each, check_broker_entries, check_entries, configure_topic,
+    no_such_type, said, topic_number,
 };
 use crate::node::core::CoreHandle;
 
@@ -42,28 +41,22 @@ pub async fn handle(
     core: &CoreHandle,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let names = request.resources.iter();
-    let doubles = named_twice(names.map(|named| (named.resource_type, &*named.resource_name)));
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for resource in &request.resources {
-        let named = (resource.resource_type, &*resource.resource_name);
-        let outcome = if doubles.contains(&named) {
-            Err(twice())
-        } else {
-            alter(core, resource, request.validate_only).await
-        };
-        let response = AlterConfigsResourceResponse::default()
+    let resources = &request.resources;
+    let outcomes = change_each(
+        resources,
+        |resource| (resource.resource_type, &*resource.resource_name),
+        async |resource| alter(core, resource, request.validate_only).await,
+    );
+    let outcomes = resources.iter().zip(outcomes.await);
+    let responses = outcomes.map(|(resource, outcome)| {
+        let (code, message) = said(outcome);
+        AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone());
-        responses.push(match outcome {
-            Ok(()) => response.with_error_message(None),
-            Err((code, message)) => response
-                .with_error_code(code.code())
-                .with_error_message(Some(StrBytes::from_string(message))),
-        });
-        tokio::task::yield_now().await;
-    }
-    IncrementalAlterConfigsResponse::default().with_responses(responses)
+            .with_resource_name(resource.resource_name.clone())
+            .with_error_code(code)
+            .with_error_message(message)
+    });
+    IncrementalAlterConfigsResponse::default().with_responses(responses.collect())
 }
 
 async fn alter(

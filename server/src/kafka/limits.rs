@@ -1,5 +1,7 @@
 //! Named limits of this face. Each bounds what one client can make a core hold or do at a time.
 
+use std::time::Duration;
+
 /// Longest request before a login: a SASL token and little else.
 pub const LOGIN_REQUEST_BYTES: usize = 8 << 10;
 
@@ -47,12 +49,29 @@ pub const PENDING_REQUEST_BYTES: usize = 1 << 20;
 /// the client has taken them.
 pub const FETCH_ANSWER_BYTES: usize = 16 << 20;
 
-/// Most decompressed bytes of a batch that is opened.
+/// Most decompressed bytes of a batch that is opened. How many are opened at a time is bounded by the
+/// memory that their decompressors take.
 pub const OPENED_BATCH_BYTES: u64 = 128 << 20;
 
 /// A client that takes less than this of an answer within the frame timeout is disconnected.
 pub const LEAST_SENT_BYTES: usize = 64 << 10;
 
-/// Partitions of all fetch sessions of a core: some 100 bytes of memory each. Beyond it full
-/// fetches are answered without a session.
-pub const FETCH_SESSION_PARTITIONS: usize = 400_000;
+/// How long a client may take to take an answer before that no longer holds memory of the log, and
+/// how often it is looked at from then on.
+pub const SLOW_AFTER: Duration = Duration::from_millis(500);
+
+/// While others wait for memory of answers, a client takes one such part of its answer, or
+/// [`LEAST_SENT_BYTES`], from one look to the next, or is disconnected: an answer of any length is gone
+/// within 16 seconds.
+pub const SLOW_PART: usize = 32;
+
+/// The least that a Fetch waits for of the memory of answers, if it wants as much: what consumers ask of
+/// a partition by default.
+pub const FETCH_PART_BYTES: usize = 1 << 20;
+
+/// How long a Fetch waits for memory at least, whatever its client's patience is.
+pub const FETCH_MEMORY_WAIT: Duration = Duration::from_secs(5);
+
+/// Bytes of requests of a connection that wait without being counted against `request_memory`, so
+/// that heartbeats and the like are read even when nothing else is.
+pub const UNCOUNTED_REQUEST_BYTES: usize = 4 << 10;

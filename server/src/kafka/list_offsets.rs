@@ -248,7 +248,8 @@ async fn scan(
                 ResponseError::CorruptMessage
             })?;
             if header.max_timestamp >= timestamp_ms
-                && let Some(found) = in_batch(&header, batch, start, timestamp_ms, largest).await
+                && let Some(found) =
+                    in_batch(core, &header, batch, start, timestamp_ms, largest).await
             {
                 return Ok(found);
             }
@@ -262,6 +263,7 @@ async fn scan(
 /// What is found in a batch; `None`: the records that reach the time lie before the partition's
 /// start, which may be within a batch.
 async fn in_batch(
+    core: &CoreHandle,
     header: &BatchHeader,
     batch: &Buf,
     start: Offset,
@@ -280,9 +282,12 @@ async fn in_batch(
         return Some(whole);
     }
     let place = if largest {
-        records::latest(batch).await.map(Some)
+        records::latest(core.opening_memory(), batch)
+            .await
+            .map(Some)
     } else {
-        records::first_at_or_after(batch, timestamp_ms, start - header.base_offset).await
+        let least_delta = start - header.base_offset;
+        records::first_at_or_after(core.opening_memory(), batch, timestamp_ms, least_delta).await
     };
     match place {
         Ok(Some(RecordPlace {

@@ -141,7 +141,7 @@ impl LoginError {
             LoginError::Frame(FrameError::CutOff { .. } | FrameError::Io(_))
             | LoginError::Send(SendError::Io(_)) => ErrorKind::Disconnected,
             LoginError::Frame(FrameError::Stalled { .. } | FrameError::Idle { .. })
-            | LoginError::Send(SendError::SlowReader(_))
+            | LoginError::Send(SendError::SlowReader(_) | SendError::Crowded { .. })
             | LoginError::Late(_) => ErrorKind::Timeout,
             LoginError::Header(HeaderError::Malformed(_)) | LoginError::Request { .. } => {
                 ErrorKind::Malformed

@@ -2,15 +2,20 @@
 //! a lookup by timestamp, for a batch whose producer left the maximum timestamp out, and whether
 //! all have keys, where the topic is compacted. Nothing else on the way of a batch opens it.
 //!
-//! Invariants: decompressed bytes flow through a small window and are never gathered, so that a
-//! bomb costs time and no memory; the time is bounded by [`OPENED_BATCH_BYTES`] and is spent in
-//! steps, between which other tasks of the core run.
+//! Invariants: decompressed bytes flow through a window and are never gathered; what windows of
+//! decompressors take is counted, and who finds no room waits, so that bombs cost time and bounded
+//! memory; the time is bounded by [`OPENED_BATCH_BYTES`] and is spent in steps, between which other tasks
+//! of the core run.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
-use ringlog_types::batch::{BatchError, BatchHeader, HEADER_BYTES, decoder};
+use ringlog_types::batch::{
+    BatchError, BatchHeader, HEADER_BYTES, TOO_LARGE, decoder, decoder_bytes,
+};
 
 use super::limits::{OPENED_BATCH_BYTES, STEP_BYTES};
+use crate::node::budget::Budget;
 
 /// When and where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +37,9 @@ pub enum OpenError {
     /// The bytes are not what the codec makes.
     #[error("its records cannot be decompressed: {0}")]
     Codec(io::Error),
+    /// It takes more memory than is given to it.
+    #[error("its records take too much memory to be decompressed: {0}")]
+    Window(io::Error),
     /// It grows beyond what is opened.
     #[error("its records have more than {limit_bytes} bytes when decompressed")]
     TooLarge {
@@ -53,9 +61,9 @@ pub enum OpenError {
 ///
 /// # Errors
 /// See [`OpenError`].
-pub async fn latest(batch: &[u8]) -> Result<RecordPlace, OpenError> {
+pub async fn latest(memory: &Arc<Budget>, batch: &[u8]) -> Result<RecordPlace, OpenError> {
     let mut latest: Option<RecordPlace> = None;
-    each(batch, |place| {
+    each(memory, batch, |place| {
         if latest.is_none_or(|latest| latest.timestamp_ms < place.timestamp_ms) {
             latest = Some(place);
         }
@@ -72,12 +80,13 @@ pub async fn latest(batch: &[u8]) -> Result<RecordPlace, OpenError> {
 /// # Errors
 /// See [`OpenError`].
 pub async fn first_at_or_after(
+    memory: &Arc<Budget>,
     batch: &[u8],
     timestamp_ms: i64,
     least_delta: i64,
 ) -> Result<Option<RecordPlace>, OpenError> {
     let mut found = None;
-    each(batch, |place| {
+    each(memory, batch, |place| {
         if place.timestamp_ms >= timestamp_ms && i64::from(place.offset_delta) >= least_delta {
             found = Some(place);
         }
@@ -93,9 +102,12 @@ pub async fn first_at_or_after(
 ///
 /// # Errors
 /// See [`OpenError`].
-pub async fn first_without_key(batch: &[u8]) -> Result<Option<i32>, OpenError> {
+pub async fn first_without_key(
+    memory: &Arc<Budget>,
+    batch: &[u8],
+) -> Result<Option<i32>, OpenError> {
     let (mut index, mut found) = (0, None);
-    each(batch, |place| {
+    each(memory, batch, |place| {
         if !place.has_key {
             found = Some(index);
         }
@@ -107,10 +119,17 @@ pub async fn first_without_key(batch: &[u8]) -> Result<Option<i32>, OpenError> {
 }
 
 /// Calls `visit` with each record until it says `false`.
-async fn each(batch: &[u8], mut visit: impl FnMut(RecordPlace) -> bool) -> Result<(), OpenError> {
+async fn each(
+    memory: &Arc<Budget>,
+    batch: &[u8],
+    mut visit: impl FnMut(RecordPlace) -> bool,
+) -> Result<(), OpenError> {
     let header = BatchHeader::parse(batch)?;
+    let (compression, payload) = (header.compression()?, &batch[HEADER_BYTES..]);
+    let bytes = decoder_bytes(compression, payload) + WINDOW_BYTES;
+    let _held = memory.take(bytes, bytes).await;
     let mut source = Bounded::new(
-        decoder(header.compression()?, &batch[HEADER_BYTES..]).map_err(OpenError::Codec)?,
+        decoder(compression, payload).map_err(of_codec)?,
         OPENED_BATCH_BYTES,
     );
     let mut next_pause = STEP_BYTES as u64;
@@ -130,6 +149,13 @@ async fn each(batch: &[u8], mut visit: impl FnMut(RecordPlace) -> bool) -> Resul
         }
     }
     Ok(())
+}
+
+fn of_codec(error: io::Error) -> OpenError {
+    match error.kind() {
+        TOO_LARGE => OpenError::Window(error),
+        _ => OpenError::Codec(error),
+    }
 }
 
 /// Reads what is wanted of a record, and says how many bytes of it are left.
@@ -199,7 +225,7 @@ impl<'a> Bounded<'a> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => Err(error),
             };
-            self.ready = 0..count.map_err(OpenError::Codec)?;
+            self.ready = 0..count.map_err(of_codec)?;
         }
         Ok(())
     }

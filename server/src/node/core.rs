@@ -21,6 +21,7 @@ use ringlog_storage::log::{AppendError, EntryKind, EntryMeta, Log, Part};
 use ringlog_types::{CoreId, LogId, Offset, PartitionId, Sequence};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+use super::budget::Budget;
 use super::errand::Door;
 use super::group_waits::GroupWaits;
 use super::mailbox::Mailbox;
@@ -46,6 +47,9 @@ const ORPHANS_PER_STEP: usize = 128;
 
 /// Control commands of one core that may wait for their answer at a time; more wait in line.
 const CONTROL_COMMANDS: usize = 16;
+
+/// Memory for batches that are being decompressed: the largest window that zstd has.
+const OPENING_MEMORY_BYTES: usize = 128 << 20;
 
 /// A core's log, on the disk of the machine.
 pub type CoreLog = Log<UringIo>;
@@ -323,6 +327,9 @@ struct Shared {
     /// Bounds the control commands of this core that wait for an answer.
     control_turns: Semaphore,
     group_waits: RefCell<GroupWaits>,
+    request_memory: Arc<Budget>,
+    answer_memory: Arc<Budget>,
+    opening_memory: Arc<Budget>,
     /// To the task that keeps the groups' timers: look again.
     groups_changed: Signal,
 }
@@ -352,6 +359,9 @@ impl CoreHandle {
             state: RefCell::new(core),
             waiters: RefCell::new(Waiters::default()),
             work: Signal::default(),
+            request_memory: Budget::new(settings.request_memory_bytes),
+            answer_memory: Budget::new(settings.answer_memory_bytes),
+            opening_memory: Budget::new(OPENING_MEMORY_BYTES),
             topologies,
             settings,
             security,
@@ -493,6 +503,24 @@ impl CoreHandle {
     #[must_use]
     pub fn door(&self, core: CoreId) -> &Door<CoreHandle> {
         &self.0.doors[usize::from(core.0)]
+    }
+
+    /// For requests that wait to be answered.
+    #[must_use]
+    pub fn request_memory(&self) -> &Arc<Budget> {
+        &self.0.request_memory
+    }
+
+    /// For answers that wait to be taken.
+    #[must_use]
+    pub fn answer_memory(&self) -> &Arc<Budget> {
+        &self.0.answer_memory
+    }
+
+    /// For batches that are being decompressed.
+    #[must_use]
+    pub fn opening_memory(&self) -> &Arc<Budget> {
+        &self.0.opening_memory
     }
 
     /// The node's settings.

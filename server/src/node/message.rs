@@ -13,6 +13,7 @@ use ringlog_storage::log::Stats;
 use ringlog_types::CoreId;
 use tokio::sync::oneshot;
 
+use super::budget::BudgetFigures;
 use super::stages::StageTimes;
 
 /// A log that can take nothing any more: a write or flush failed.
@@ -87,6 +88,14 @@ pub struct Snapshot {
     pub memory_used_bytes: usize,
     /// The most that may be handed out.
     pub memory_limit_bytes: usize,
+    /// Memory for requests that wait to be answered.
+    pub request_memory: BudgetFigures,
+    /// Memory for answers that wait to be taken.
+    pub answer_memory: BudgetFigures,
+    /// Memory for batches that are being decompressed.
+    pub opening_memory: BudgetFigures,
+    /// TLS handshakes and password hashes of the node that are done or wait for a thread.
+    pub security_jobs: usize,
     /// Metadata records applied on this core.
     pub metadata_version: u64,
     /// Topics this core knows.

@@ -182,6 +182,9 @@ pub struct CoreMetrics {
     pub fetch_sessions: Gauge,
     /// Partitions in them.
     pub fetch_session_partitions: Gauge,
+    /// Fetch sessions that were not begun, or could not grow, because the core has as many partitions
+    /// in sessions as it may.
+    pub fetch_sessions_refused: Counter,
     longest_step_ns: Gauge,
     longest_preempted_step_ns: Gauge,
     long_steps: [Counter; StepKind::COUNT],
@@ -217,6 +220,7 @@ impl Default for CoreMetrics {
             requests_in_progress: Gauge::default(),
             fetch_sessions: Gauge::default(),
             fetch_session_partitions: Gauge::default(),
+            fetch_sessions_refused: Counter::default(),
             longest_step_ns: Gauge::default(),
             longest_preempted_step_ns: Gauge::default(),
             long_steps: Default::default(),

@@ -16,6 +16,7 @@
 //! | `cleaner`, `compaction`, `helper` | rewriting old segments; the thread that works beside a core |
 //! | `group_waits`, `group_upkeep` | who waits for a consumer group; what groups need by themselves |
 //! | `accept`, `addresses`, `metrics` | connections; what a core counts |
+//! | `budget` | memory for what clients are slow to send or to take |
 //! | `step_watch`, `step_kind` | how long a core's steps take, and which work they are |
 //!
 //! Invariant: a core's state is touched by its own thread only, and only by synchronous code
@@ -24,6 +25,7 @@
 pub mod accept;
 mod addresses;
 pub mod append;
+pub mod budget;
 pub mod cleaner;
 pub mod compaction;
 pub mod control;

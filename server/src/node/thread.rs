@@ -178,8 +178,9 @@ fn open(plan: &Plan) -> Result<Opened, String> {
     let io = UringIo::open(&plan.log_dir, &plan.uring).map_err(|error| error.to_string())?;
     let uring = io.report().to_string();
     let mut topics = Topics::new(plan.logs.clone());
+    topics.limit(plan.settings.topics);
     let mut users = Users::new();
-    let mut partitions = Partitions::new();
+    let mut partitions = Partitions::with_limits(plan.settings.producers);
     let mut producer_ids = ProducerIds::new(plan.log_id);
     let mut groups = Groups::new(plan.settings.groups);
     let mut effects = Effects::default();

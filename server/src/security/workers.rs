@@ -44,6 +44,12 @@ impl Workers {
         Ok(Workers { jobs, turns })
     }
 
+    /// Jobs that are begun or wait for a thread.
+    #[must_use]
+    pub fn jobs(&self) -> usize {
+        JOBS - self.turns.available_permits().min(JOBS)
+    }
+
     /// Does a job on one of the threads. `None`: there are none, or the job panicked.
     ///
     /// Cancellation: a job that was begun is done to its end, and its outcome is lost; one that was

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::error::GroupError;
-use crate::limits::MEMBERS_PER_GROUP;
+use crate::limits::{GROUPS_PER_LOG, MEMBERS_PER_GROUP, OFFSETS_PER_LOG};
 
 /// The time of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub struct GroupSettings {
     pub initial_delay_ms: u32,
     /// Members of a group.
     pub max_members: usize,
+    /// Groups of a log.
+    pub max_groups: usize,
+    /// Offsets that the groups of a log may have committed.
+    pub max_offsets: usize,
 }
 
 impl Default for GroupSettings {
@@ -35,6 +39,8 @@ impl Default for GroupSettings {
             max_session_timeout_ms: 1_800_000,
             initial_delay_ms: 3_000,
             max_members: MEMBERS_PER_GROUP,
+            max_groups: GROUPS_PER_LOG,
+            max_offsets: OFFSETS_PER_LOG,
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Commit {
     gathered_bytes: usize,
     records: Vec<Vec<u8>>,
     offsets: usize,
+    /// How many of them replace one that the group has.
+    replacing: usize,
     bytes: usize,
 }
 
@@ -36,6 +38,7 @@ impl Commit {
             gathered_bytes: 0,
             records: Vec::new(),
             offsets: 0,
+            replacing: 0,
             bytes: 0,
         }
     }
@@ -53,6 +56,11 @@ impl Commit {
         if is_full || self.gathered.len() >= OFFSETS_PER_RECORD {
             self.close_record();
         }
+    }
+
+    /// The offset added last replaces one that the group has: it needs no room of its own.
+    pub fn replaces(&mut self) {
+        self.replacing += 1;
     }
 
     /// All offsets are there.
@@ -85,6 +93,12 @@ impl Commit {
     #[must_use]
     pub fn offsets(&self) -> usize {
         self.offsets
+    }
+
+    /// How many of them the group does not have yet, as far as was said.
+    #[must_use]
+    pub fn new_offsets(&self) -> usize {
+        self.offsets - self.replacing
     }
 
     /// Bytes of its records.

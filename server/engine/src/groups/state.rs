@@ -21,7 +21,7 @@ use super::offset::CommittedOffset;
 use super::record::GroupRecord;
 use super::stored::StoredGroup;
 use super::table::Table;
-use crate::limits::{GROUP_BYTES_PER_LOG, GROUPS_PER_LOG, GROUPS_PER_TIMER_STEP, OFFSETS_PER_LOG};
+use crate::limits::{GROUP_BYTES_PER_LOG, GROUPS_PER_TIMER_STEP};
 use crate::little_endian::DecodeError;
 
 /// The groups of a log.
@@ -104,7 +104,8 @@ impl Groups {
         if !is_known && !join.member_id.is_empty() {
             return Err(GroupError::UnknownMember);
         }
-        let is_full = !is_known && self.table.len().max(self.live.len()) >= GROUPS_PER_LOG;
+        let is_full =
+            !is_known && self.table.len().max(self.live.len()) >= self.settings.max_groups;
         if is_full || self.bytes + bytes_of(&join.protocols) > GROUP_BYTES_PER_LOG {
             return Err(GroupError::MaxSizeReached);
         }
@@ -181,8 +182,12 @@ impl Groups {
             return Err(GroupError::CommitTooLarge);
         }
         let groups = self.table.len() + usize::from(self.table.find(group).is_none());
-        let offsets = self.table.offset_count() + commit.offsets();
-        if offsets > OFFSETS_PER_LOG || groups > GROUPS_PER_LOG {
+        // A group commits again and again what it has committed: only what is new needs room.
+        let has_room = match commit.new_offsets() {
+            0 => true,
+            new => self.table.offset_count() + new <= self.settings.max_offsets,
+        };
+        if !has_room || groups > self.settings.max_groups.max(self.table.len()) {
             return Err(GroupError::TooManyOffsets);
         }
         Ok(())

@@ -30,5 +30,5 @@ pub use owners::Owners;
 pub use record::MetadataRecord;
 pub use ringlog_types::batch::TimestampType;
 pub use spread::spread;
-pub use state::Topics;
+pub use state::{TopicLimits, Topics};
 pub use topic::{Topic, TopicId};

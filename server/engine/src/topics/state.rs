@@ -30,10 +30,29 @@ const VERSION: u16 = 1;
 /// Partitions of a topic whose encoding costs what a row of a checkpoint does otherwise.
 const PARTITIONS_PER_ROW: usize = 64;
 
+/// How much a node holds. What is there stays, whatever the limits are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicLimits {
+    /// Topics.
+    pub topics: usize,
+    /// Partitions of all of them together.
+    pub partitions: u64,
+}
+
+impl Default for TopicLimits {
+    fn default() -> TopicLimits {
+        TopicLimits {
+            topics: limits::TOPICS,
+            partitions: limits::PARTITIONS,
+        }
+    }
+}
+
 /// The topics of a node: a copy on every core.
 #[derive(Clone, Debug)]
 pub struct Topics {
     logs: Vec<LogId>,
+    limits: TopicLimits,
     version: u64,
     cluster_id: Option<String>,
     next_number: TopicNumber,
@@ -65,6 +84,7 @@ impl Topics {
         assert!(!logs.is_empty(), "partitions need a log");
         Topics {
             logs,
+            limits: TopicLimits::default(),
             version: 0,
             cluster_id: None,
             next_number: TopicNumber(0),
@@ -76,6 +96,11 @@ impl Topics {
             pending: Pending::default(),
             taking: None,
         }
+    }
+
+    /// Holds no more than this from now on.
+    pub fn limit(&mut self, limits: TopicLimits) {
+        self.limits = limits;
     }
 
     /// Decides a command: the record to be logged. What it takes (name, number, place among the
@@ -295,7 +320,10 @@ impl Topics {
     /// What is wrong with it; nothing is changed.
     pub fn restore(&mut self, checkpoint: &[u8]) -> Result<(), String> {
         let restored = Topics::decode(self.logs.clone(), checkpoint);
-        *self = restored.map_err(|error| error.to_string())?;
+        *self = Topics {
+            limits: self.limits,
+            ..restored.map_err(|error| error.to_string())?
+        };
         Ok(())
     }
 
@@ -398,9 +426,9 @@ impl Topics {
             .deleted()
             .filter(|n| self.topics.contains_key(n))
             .count();
-        if self.topics.len() + self.pending.created().count() >= limits::TOPICS + deleted {
+        if self.topics.len() + self.pending.created().count() >= self.limits.topics + deleted {
             return Err(TopicError::TooManyTopics {
-                limit: limits::TOPICS,
+                limit: self.limits.topics,
             });
         }
         let number = self.next_number();
@@ -453,7 +481,7 @@ impl Topics {
             .map(|n| u64::from(self.expected_partitions(n)))
             .sum();
         let existing = self.partitions + self.pending.all_added_partitions() as u64 - going;
-        let (limit, wanted) = (limits::PARTITIONS, u64::from(wanted));
+        let (limit, wanted) = (self.limits.partitions, u64::from(wanted));
         if existing + wanted > limit {
             return Err(TopicError::TooManyPartitions {
                 limit,

@@ -208,6 +208,64 @@ fn partition_counts_have_limits() {
 }
 
 #[test]
+fn no_more_topics_are_made_than_the_node_holds_and_those_that_are_there_stay() {
+    let mut topics = topics();
+    for (index, name) in ["a", "b", "c"].into_iter().enumerate() {
+        let record = topics.prepare(&create(name, 1), index as u128 + 2).unwrap();
+        topics.apply(&record);
+    }
+    let two = TopicLimits {
+        topics: 2,
+        partitions: 2,
+    };
+    topics.limit(two);
+    let checkpoint = topics.checkpoint();
+    topics.restore(&checkpoint).unwrap();
+    assert_eq!(topics.iter().count(), 3);
+    let full = topics.validate(&create("d", 1)).unwrap_err();
+    let too_many = TopicError::TooManyPartitions {
+        limit: 2,
+        existing: 3,
+        wanted: 1,
+    };
+    assert_eq!(full, too_many);
+    topics.limit(TopicLimits {
+        partitions: 100,
+        ..two
+    });
+    let full = topics.validate(&create("d", 1)).unwrap_err();
+    assert_eq!(full, TopicError::TooManyTopics { limit: 2 });
+    topics.limit(TopicLimits::default());
+    assert_eq!(topics.validate(&create("d", 1)), Ok(()));
+}
+
+#[test]
+fn one_command_has_so_many_entries_of_a_configuration_and_a_value_so_many_characters() {
+    let mut topics = topics();
+    let record = topics.prepare(&create("a", 1), 2).unwrap();
+    topics.apply(&record);
+    let number = TopicNumber(0);
+    let alter = |changes| topics.validate(&TopicCommand::AlterConfigs { number, changes });
+    let reset = |count: usize| {
+        (0..count)
+            .map(|n| (format!("c{n}"), ConfigChange::Reset))
+            .collect()
+    };
+    let refused = |result: Result<(), TopicError>, words: &str| {
+        let error = result.unwrap_err();
+        let is_config = matches!(error, TopicError::InvalidConfig { .. });
+        assert!(is_config && error.to_string().contains(words), "{error}");
+    };
+    refused(
+        alter(reset(limits::CONFIGS_PER_COMMAND + 1)),
+        "one command takes",
+    );
+    let long = "x".repeat(limits::CONFIG_VALUE_CHARS + 1);
+    let long = vec![("cleanup.policy".to_owned(), ConfigChange::Set(long))];
+    refused(alter(long), "characters");
+}
+
+#[test]
 fn undecided_commands_are_bounded() {
     let mut topics = topics();
     for index in 0..limits::PENDING_COMMANDS {

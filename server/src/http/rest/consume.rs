@@ -19,6 +19,7 @@ use super::outgoing::{self, RecordOut};
 use super::partitions::{At, offset_at};
 use super::problem::Problem;
 use super::whereabouts::find;
+use crate::kafka::fetch::enough::Enough;
 use crate::kafka::fetch::request::{FetchPartition, FetchRequest};
 use crate::kafka::fetch::wait_and_read;
 use crate::kafka::limits::STEP_BYTES;
@@ -218,10 +219,11 @@ fn from(mut request: FetchRequest, offset: i64) -> FetchRequest {
 
 /// On the owner: waits until there are records, or something else to tell.
 async fn until_there(core: &CoreHandle, request: &FetchRequest) -> Result<(), Problem> {
+    let least = Enough::of(request);
     tokio::select! {
         biased;
         // What it finds lies in the core's memory, and is found again.
-        _ = wait_and_read(core, request) => Ok(()),
+        _ = wait_and_read(core, request, &least) => Ok(()),
         // A node that stops does not make its clients wait.
         () = core.drained() => {
             let detail = "the node is stopping; ask again when it is back";
@@ -239,7 +241,9 @@ async fn read(core: &CoreHandle, request: &FetchRequest, offset: i64) -> Result<
         forgotten: Vec::new(),
         ..*request
     };
-    let reading = wait_and_read(core, &at_once).await;
+    let reading = wait_and_read(core, &at_once, &Enough::of(&at_once)).await;
+    // Until what was found is copied, which counts as memory of HTTP.
+    let _memory = reading.memory;
     let metrics = core.metrics();
     metrics.bytes_out.add(reading.bytes as u64);
     metrics.batches_out.add(reading.batches as u64);

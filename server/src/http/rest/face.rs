@@ -10,6 +10,7 @@ use kafka_protocol::error::ResponseError;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use ringlog_types::CoreId;
 use serde::de::DeserializeOwned;
@@ -49,18 +50,19 @@ pub(crate) struct RequestLabels {
 }
 
 /// What is counted.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Figures {
     /// Requests by route, method and status.
     pub requests: Family<RequestLabels, Counter>,
     refused_bodies: Counter,
     records_in: Counter,
     records_out: Counter,
+    memory_refused: Counter,
+    connections: OnceLock<Gauge>,
 }
 
 impl Figures {
-    /// Shows them.
-    pub(crate) fn register(&self, registry: &mut Registry) {
+    fn register(&self, registry: &mut Registry) {
         let mut show = |name, help, counter: &Counter| {
             registry.register(name, help, counter.clone());
         };
@@ -70,8 +72,19 @@ impl Figures {
         show("ringlog_http_records_in", help, &self.records_in);
         let help = "Records handed out over HTTP";
         show("ringlog_http_records_out", help, &self.records_out);
+        let help =
+            "HTTP requests refused with 503: no memory for their bodies or answers (http_memory)";
+        show("ringlog_http_memory_refused", help, &self.memory_refused);
+        let help = "HTTP connections open";
+        let open = self.connections.get().cloned().unwrap_or_default();
+        registry.register("ringlog_http_connections", help, open);
         let help = "HTTP requests by route, method and status";
         registry.register("ringlog_http_requests", help, self.requests.clone());
+    }
+
+    /// Shows this as the number of connections.
+    pub(crate) fn count_connections(&self, open: Gauge) {
+        let _ = self.connections.set(open);
     }
 
     /// So many records came in.
@@ -94,14 +107,24 @@ impl FromRef<Face> for NodeStatus {
 impl Face {
     /// The face of a node.
     pub(crate) fn new(node: NodeStatus, settings: &Settings) -> Face {
+        let figures = Figures::default();
         Face(Arc::new(Inner {
             node,
-            memory: Memory::new(settings.http_memory_bytes),
+            memory: Memory::new(settings.http_memory_bytes, figures.memory_refused.clone()),
             max_body_bytes: settings.http_max_body_bytes,
-            figures: Figures::default(),
+            figures,
             next_keyless: AtomicU32::new(0),
             document: OnceLock::new(),
         }))
+    }
+
+    /// Shows what is counted, and the memory that requests take.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        self.figures().register(registry);
+        let used: Gauge = Gauge::default();
+        used.set(i64::try_from(self.memory().used_bytes()).unwrap_or(i64::MAX));
+        let help = "Memory of bodies and answers of HTTP requests, a body counted four times";
+        registry.register("ringlog_http_memory_used_bytes", help, used);
     }
 
     /// What is counted.

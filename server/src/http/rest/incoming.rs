@@ -474,6 +474,9 @@ mod tests {
         assert!(wrong("image/png", "x").contains("415"));
         let many = format!("[{}{{}}]", "{},".repeat(RECORDS_PER_REQUEST));
         assert!(wrong("application/json", &many).contains("at the most"));
+        let header = r#"["h","x"],"#.repeat(HEADERS_PER_RECORD);
+        let many = format!(r#"{{"value":"x","headers":[{header}["h","x"]]}}"#);
+        assert!(wrong("application/json", &many).contains("headers at the most"));
         let many = "x\n".repeat(RECORDS_PER_REQUEST + 1);
         assert!(wrong("text/plain", &many).contains("at the most"));
     }

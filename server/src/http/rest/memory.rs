@@ -8,6 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use kafka_protocol::error::ResponseError;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Problem;
@@ -28,7 +29,9 @@ const DISCARDED_BYTES: usize = 64 << 20;
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
     pieces: Arc<Semaphore>,
+    piece_count: usize,
     limit_bytes: usize,
+    refused: Counter,
 }
 
 /// A part of the budget, until it is dropped.
@@ -45,12 +48,20 @@ pub(super) struct HeldBody {
 }
 
 impl Memory {
-    pub(super) fn new(limit_bytes: usize) -> Memory {
-        let pieces = (limit_bytes / PIECE_BYTES).min(Semaphore::MAX_PERMITS);
+    /// So much; how often there was none is counted.
+    pub(super) fn new(limit_bytes: usize, refused: Counter) -> Memory {
+        let piece_count = (limit_bytes / PIECE_BYTES).min(Semaphore::MAX_PERMITS);
         Memory {
-            pieces: Arc::new(Semaphore::new(pieces)),
+            pieces: Arc::new(Semaphore::new(piece_count)),
+            piece_count,
             limit_bytes,
+            refused,
         }
+    }
+
+    /// What is taken.
+    pub(super) fn used_bytes(&self) -> usize {
+        (self.piece_count - self.pieces.available_permits()) * PIECE_BYTES
     }
 
     /// Takes a part; a larger one than there is at all takes all.
@@ -59,14 +70,17 @@ impl Memory {
         let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
         match Arc::clone(&self.pieces).try_acquire_many_owned(pieces) {
             Ok(_pieces) => Ok(Held { _pieces }),
-            Err(_) => Err(Problem::of(
-                ResponseError::ThrottlingQuotaExceeded,
-                format!(
-                    "HTTP requests in progress take as much memory as they may (http_memory = {}); \
-                     try again",
-                    self.limit_bytes
-                ),
-            )),
+            Err(_) => {
+                self.refused.inc();
+                Err(Problem::of(
+                    ResponseError::ThrottlingQuotaExceeded,
+                    format!(
+                        "HTTP requests in progress take as much memory as they may (http_memory = {}); \
+                         try again",
+                        self.limit_bytes
+                    ),
+                ))
+            }
         }
     }
 
@@ -149,12 +163,15 @@ mod tests {
 
     #[test]
     fn memory_is_given_back_and_a_request_that_finds_none_is_refused() {
-        let memory = Memory::new(10 << 10);
+        let refused = Counter::default();
+        let memory = Memory::new(10 << 10, refused.clone());
         let most = memory.take(9 << 10).unwrap();
         assert!(memory.take(2 << 10).is_err());
         let rest = memory.take(1).unwrap();
         assert!(memory.take(1).is_err());
+        assert_eq!((memory.used_bytes(), refused.get()), (10 << 10, 2));
         drop((most, rest));
+        assert_eq!(memory.used_bytes(), 0);
         drop(memory.take(1 << 30).unwrap());
     }
 }

@@ -12,9 +12,10 @@ use ringlog_types::{Offset, PartitionId};
 use super::request::{FetchPartition, FetchRequest};
 use super::response::{Found, PartitionAnswer, Refusal};
 use crate::kafka::endpoints::{Endpoint, add_endpoint};
-use crate::kafka::limits::{FETCH_ANSWER_BYTES, STEP_PARTITIONS};
+use crate::kafka::limits::STEP_PARTITIONS;
 use crate::kafka::locate::{NotHere, check_leader_epoch, find, locate_in};
 use crate::kafka::topic_ref::TopicRef;
+use crate::node::budget::Held;
 use crate::node::core::{CoreHandle, CoreLog};
 
 /// Blocks that one partition asks for at a time.
@@ -31,7 +32,7 @@ pub const COLD_ANSWER_BYTES: usize = 4 << 20;
 const COLD_AT_A_TIME: usize = 1024;
 
 /// What was found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reading {
     /// The partitions of the request, in its order.
     pub partitions: Vec<PartitionAnswer>,
@@ -47,6 +48,8 @@ pub struct Reading {
     pub pending: Option<u64>,
     /// Whether a partition was refused, which the client is told at once.
     pub is_refused: bool,
+    /// What it holds of the memory for answers.
+    pub memory: Held,
     /// Partitions that found nothing in memory.
     cold: BinaryHeap<Reverse<Cold>>,
     /// Those of them for which something was asked, in the order of what they want.
@@ -71,16 +74,11 @@ struct Cold {
     partition: PartitionId,
 }
 
-/// Reads what there is, and starts to bring what has to come from disk.
-pub async fn read(core: &CoreHandle, request: &FetchRequest) -> Reading {
-    let most_bytes = usize::try_from(request.max_bytes)
-        .unwrap_or(0)
-        .min(FETCH_ANSWER_BYTES);
-    let mut reading = Reading {
-        most_rows: (WANTED_BLOCKS / request.partitions.len().max(1)).clamp(1, MOST_ROWS),
-        most_bytes,
-        ..Reading::default()
-    };
+/// Reads what there is, as much as there is memory for, and starts to bring what has to come from disk.
+/// Without memory the partitions' bounds are read, and no records.
+pub async fn read(core: &CoreHandle, request: &FetchRequest, memory: Held) -> Reading {
+    let most_rows = (WANTED_BLOCKS / request.partitions.len().max(1)).clamp(1, MOST_ROWS);
+    let mut reading = Reading::new(memory, most_rows);
     reading.partitions.reserve_exact(request.partitions.len());
     let mut named = named(request);
     while reading.partitions.len() < request.partitions.len() {
@@ -154,6 +152,37 @@ fn named(request: &FetchRequest) -> impl Iterator<Item = (&TopicRef, &FetchParti
 }
 
 impl Reading {
+    fn new(memory: Held, most_rows: usize) -> Reading {
+        Reading {
+            partitions: Vec::new(),
+            endpoints: Vec::new(),
+            readable: Vec::new(),
+            bytes: 0,
+            batches: 0,
+            pending: None,
+            is_refused: false,
+            most_bytes: memory.bytes(),
+            memory,
+            cold: BinaryHeap::new(),
+            asked: Vec::new(),
+            wanted: Vec::new(),
+            next: None,
+            most_rows,
+        }
+    }
+
+    /// What has to come from disk is less than what was to be had.
+    pub fn narrow(&mut self) {
+        self.most_bytes = self.most_bytes.min(self.bytes + COLD_ANSWER_BYTES);
+        self.memory.resize(self.most_bytes);
+    }
+
+    /// Nothing more is read: it holds as much as it found. A batch that is larger than what was to be
+    /// had is served all the same.
+    pub fn settle(&mut self) {
+        self.memory.resize(self.bytes);
+    }
+
     /// Whether there is nothing to wait for: enough is found, something is to be told, or none
     /// of the partitions can be read.
     pub fn is_done(&self, enough: usize) -> bool {
@@ -209,8 +238,8 @@ impl Reading {
             .unwrap_or(0)
             .min(self.most_bytes.saturating_sub(self.bytes));
         let mut batches = Vec::new();
-        // Something is found already: what comes now must fit.
-        let must_fit = self.bytes > 0;
+        // Something is found already, or there is no memory: what comes now must fit.
+        let must_fit = self.bytes > 0 || self.most_bytes == 0;
         if offset < end && !(must_fit && room == 0) {
             let before = self.wanted.len();
             batches = self

@@ -16,7 +16,7 @@ use kafka_protocol::error::ResponseError;
 use super::request::{FetchPartition, FetchRequest};
 use super::response::{FetchAnswer, PartitionAnswer};
 use crate::kafka::endpoints::Endpoint;
-use crate::kafka::limits::{FETCH_SESSION_PARTITIONS, NAMED_PER_REQUEST};
+use crate::kafka::limits::NAMED_PER_REQUEST;
 use crate::kafka::topic_ref::TopicRef;
 use crate::node::metrics::CoreMetrics;
 
@@ -69,14 +69,17 @@ struct Places {
 /// Partitions of a session, counted with those of the core.
 struct Room {
     metrics: Arc<CoreMetrics>,
+    /// The most that all may have.
+    most: u64,
     partitions: u64,
 }
 
 impl Room {
     /// `None`: the core's sessions have as many as they may.
-    fn take(metrics: &Arc<CoreMetrics>, partitions: usize) -> Option<Room> {
+    fn take(metrics: &Arc<CoreMetrics>, most: usize, partitions: usize) -> Option<Room> {
         let mut room = Room {
             metrics: Arc::clone(metrics),
+            most: most as u64,
             partitions: 0,
         };
         metrics.fetch_sessions.add(1);
@@ -88,11 +91,13 @@ impl Room {
         let counted = &self.metrics.fetch_session_partitions;
         let partitions = partitions as u64;
         let others = counted.get() - self.partitions;
-        let fits = others + partitions <= FETCH_SESSION_PARTITIONS as u64;
+        let fits = others + partitions <= self.most;
         if fits {
             counted.sub(self.partitions);
             counted.add(partitions);
             self.partitions = partitions;
+        } else {
+            self.metrics.fetch_sessions_refused.add(1);
         }
         fits
     }
@@ -108,7 +113,7 @@ impl Drop for Room {
 
 impl SessionSlot {
     /// What a request of this version wants. A full one ends the connection's session if it names it
-    /// or begins another, for which there may be no room.
+    /// or begins another, for which there may be no room: the sessions of the core have `most` partitions.
     ///
     /// Cancellation: the session ends.
     ///
@@ -117,6 +122,7 @@ impl SessionSlot {
     pub async fn begin(
         &self,
         metrics: &Arc<CoreMetrics>,
+        most: usize,
         by_id: bool,
         request: FetchRequest,
     ) -> Result<Turn, ResponseError> {
@@ -126,7 +132,7 @@ impl SessionSlot {
                 let _ended = self.0.take();
             }
             let session = (request.session_epoch == 0)
-                .then(|| Session::new(metrics, by_id, request.partitions.len()))
+                .then(|| Session::new(metrics, most, by_id, request.partitions.len()))
                 .flatten();
             return Ok(Turn {
                 request,
@@ -214,11 +220,16 @@ fn next_epoch(epoch: i32) -> i32 {
 }
 
 impl Session {
-    fn new(metrics: &Arc<CoreMetrics>, by_id: bool, partitions: usize) -> Option<Session> {
+    fn new(
+        metrics: &Arc<CoreMetrics>,
+        most: usize,
+        by_id: bool,
+        partitions: usize,
+    ) -> Option<Session> {
         if partitions == 0 {
             return None;
         }
-        let room = Room::take(metrics, partitions)?;
+        let room = Room::take(metrics, most, partitions)?;
         let number = NEWEST.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
         let id = i32::try_from(number).unwrap_or_default().max(1);
         Some(Session {

@@ -15,8 +15,8 @@ use kafka_protocol::messages::{
 };
 use ringlog_types::CoreId;
 
-use super::partitions::split;
-use super::there::{at_each, in_order};
+use super::partitions::ask_owners;
+use super::there::at_each;
 use crate::kafka::answer::Answer;
 use crate::kafka::decode::{RequestError, decode};
 use crate::kafka::request::RequestHeader;
@@ -32,35 +32,28 @@ pub async fn leader_epochs(
     header: &RequestHeader,
     frame: &Bytes,
 ) -> Result<Answer, RequestError> {
-    let request: OffsetForLeaderEpochRequest =
+    let mut request: OffsetForLeaderEpochRequest =
         decode(header, frame, offset_for_leader_epoch::FIELDS)?;
-    let replica_id = request.replica_id;
-    let asked = request.topics.into_iter();
-    let asked = asked.map(|topic| (topic.topic, topic.partitions)).collect();
-    let split = split(core, asked, |one: &OffsetForLeaderPartition| one.partition).await;
-    let work = split.distinct.iter().zip(split.asked);
-    let work = work.map(|(owner, asked)| {
+    let asked = std::mem::take(&mut request.topics).into_iter();
+    let asked = asked.map(|topic| (topic.topic, topic.partitions));
+    let index = |asked: &OffsetForLeaderPartition| asked.partition;
+    let found = ask_owners(core, asked.collect(), index, move |there, asked| {
         let topics = asked.into_iter().map(|(name, partitions)| {
             OffsetForLeaderTopic::default()
                 .with_topic(name)
                 .with_partitions(partitions)
         });
-        let request = OffsetForLeaderEpochRequest::default()
-            .with_replica_id(replica_id)
-            .with_topics(topics.collect());
-        let work = move |there: CoreHandle| async move {
-            let found = offset_for_leader_epoch::handle(&there, request).await;
+        let part = request.clone().with_topics(topics.collect());
+        async move {
+            let found = offset_for_leader_epoch::handle(&there, part).await;
             let found = found.topics.into_iter();
             found.flat_map(|topic| topic.partitions).collect()
-        };
-        (*owner, work)
+        }
     });
-    let found: Vec<Vec<_>> = at_each(core, work.collect()).await?;
-    let mut found = in_order(&split.owners, &split.distinct, found).into_iter();
-    let topics = split.topics.into_iter().map(|(name, count)| {
+    let topics = found.await?.into_iter().map(|(name, partitions)| {
         OffsetForLeaderTopicResult::default()
             .with_topic(name)
-            .with_partitions(found.by_ref().take(count).collect())
+            .with_partitions(partitions)
     });
     let response = OffsetForLeaderEpochResponse::default().with_topics(topics.collect());
     Ok(Answer::of(header, &response)?)
@@ -78,28 +71,24 @@ pub async fn producers(
     let request: DescribeProducersRequest = decode(header, frame, describe_producers::FIELDS)?;
     let asked = request.topics.into_iter();
     let asked = asked.map(|topic| (topic.name, topic.partition_indexes));
-    let split = split(core, asked.collect(), |index: &i32| *index).await;
-    let work = split.distinct.iter().zip(split.asked);
-    let work = work.map(|(owner, asked)| {
+    let index = |index: &i32| *index;
+    let found = ask_owners(core, asked.collect(), index, |there, asked| {
         let topics = asked.into_iter().map(|(name, indexes)| {
             TopicRequest::default()
                 .with_name(name)
                 .with_partition_indexes(indexes)
         });
-        let request = DescribeProducersRequest::default().with_topics(topics.collect());
-        let work = move |there: CoreHandle| async move {
-            let found = describe_producers::handle(&there, request).await;
+        let part = DescribeProducersRequest::default().with_topics(topics.collect());
+        async move {
+            let found = describe_producers::handle(&there, part).await;
             let found = found.topics.into_iter();
             found.flat_map(|topic| topic.partitions).collect()
-        };
-        (*owner, work)
+        }
     });
-    let found: Vec<Vec<_>> = at_each(core, work.collect()).await?;
-    let mut found = in_order(&split.owners, &split.distinct, found).into_iter();
-    let topics = split.topics.into_iter().map(|(name, count)| {
+    let topics = found.await?.into_iter().map(|(name, partitions)| {
         TopicResponse::default()
             .with_name(name)
-            .with_partitions(found.by_ref().take(count).collect())
+            .with_partitions(partitions)
     });
     let response = DescribeProducersResponse::default().with_topics(topics.collect());
     Ok(Answer::of(header, &response)?)

@@ -1,22 +1,26 @@
 //! Fetch from several cores: each is asked for its part at the same time, with a part of the bytes;
-//! as soon as one has something the others answer with what they have. Records of other cores are
-//! copied once, since a core's memory never leaves it. `min_bytes` counts at each core.
+//! as soon as they have enough together, or one has something else to tell, all answer with what they
+//! have. Records of other cores are copied once, since a core's memory never leaves it; the copy counts
+//! as an answer of the core that it came from until the client has it.
+
+use std::sync::Arc;
 
 use ringlog_storage::buffer::Buf;
 use ringlog_types::CoreId;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::there::{at, distinct, in_order, owners};
 use crate::kafka::answer::Answer;
 use crate::kafka::decode::RequestError;
-use crate::kafka::fetch::read::{Reading, read};
+use crate::kafka::fetch::enough::Tally;
+use crate::kafka::fetch::read::Reading;
 use crate::kafka::fetch::request::{FetchRequest, TOPIC_ID_SINCE};
 use crate::kafka::fetch::response::{FetchAnswer, Found, PartitionAnswer, Refusal};
 use crate::kafka::fetch::session::SessionSlot;
-use crate::kafka::fetch::wait_and_read;
+use crate::kafka::fetch::{read_now, wait_and_read};
 use crate::kafka::limits::STEP_BYTES;
 use crate::kafka::request::RequestHeader;
+use crate::node::budget::Held;
 use crate::node::core::CoreHandle;
 use crate::node::errand::Unanswered;
 
@@ -47,7 +51,8 @@ pub async fn answer(
 ) -> Result<Answer, RequestError> {
     let request = FetchRequest::parse(frame, header.body_at, header.version)?;
     let by_id = header.version >= TOPIC_ID_SINCE;
-    let turn = match sessions.begin(core.metrics(), by_id, request).await {
+    let most = core.settings().fetch_session_partitions;
+    let turn = match sessions.begin(core.metrics(), most, by_id, request).await {
         Ok(turn) => turn,
         Err(error) => {
             let answer = FetchAnswer {
@@ -57,46 +62,31 @@ pub async fn answer(
             return Ok(answer.encode(header));
         }
     };
-    let found = gather(core, turn.request(), leaving).await?;
-    Ok(sessions.end(turn, found, Vec::new()).encode(header))
+    let (found, memory) = gather(core, turn.request(), leaving).await?;
+    let answer = sessions.end(turn, found, Vec::new()).encode(header);
+    Ok(memory.into_iter().fold(answer, Answer::holding))
 }
 
-/// Every partition of the request, in its order.
+/// Every partition of the request, in its order, and what the owners count for them.
 async fn gather(
     core: &CoreHandle,
     request: &FetchRequest,
     leaving: impl Future<Output = ()>,
-) -> Result<Vec<PartitionAnswer>, Unanswered> {
+) -> Result<(Vec<PartitionAnswer>, Vec<Held>), Unanswered> {
     let topics = request.topics.iter();
     let topics = topics.flat_map(|(topic, count)| std::iter::repeat_n(topic, *count));
     let named = topics.zip(request.partitions.iter().map(|wanted| wanted.index));
     let owners = owners(core, named).await;
     let distinct = distinct(&owners);
-    let parts = split(request, &owners, &distinct);
-    let (enough, stop) = watch::channel(false);
-    if distinct.len() <= 1 {
-        return match (distinct.first(), parts.into_iter().next()) {
-            (Some(owner), Some(part)) => {
-                let asked = one(core.clone(), *owner, part, stop);
-                tokio::pin!(asked, leaving);
-                tokio::select! {
-                    biased;
-                    found = &mut asked => return found.map(|(found, _)| found),
-                    () = leaving => {}
-                }
-                enough.send_replace(true);
-                asked.await.map(|(found, _)| found)
-            }
-            // Nothing is named, so there is nothing to wait for.
-            _ => Ok(Vec::new()),
-        };
-    }
+    let tally = Tally::new(request, distinct.len());
     let mut asked = JoinSet::new();
+    let parts = split(request, &owners, &distinct);
     for (place, (owner, part)) in distinct.iter().zip(parts).enumerate() {
-        let (core, owner, stop) = (core.clone(), *owner, stop.clone());
-        asked.spawn_local(async move { (place, one(core, owner, part, stop).await) });
+        let (core, owner, tally) = (core.clone(), *owner, Arc::clone(&tally));
+        asked.spawn_local(async move { (place, one(core, owner, part, place, tally).await) });
     }
     let mut found: Vec<Vec<PartitionAnswer>> = distinct.iter().map(|_| Vec::new()).collect();
+    let mut memory = Vec::with_capacity(distinct.len());
     tokio::pin!(leaving);
     loop {
         tokio::select! {
@@ -104,18 +94,14 @@ async fn gather(
             ended = asked.join_next() => {
                 let Some(ended) = ended else { break };
                 let (place, answer) = ended.map_err(|_| Unanswered::Gone)?;
-                let (partitions, has_something) = answer?;
+                let (partitions, held) = answer?;
                 found[place] = partitions;
-                if has_something {
-                    enough.send_replace(true);
-                }
+                memory.push(held);
             }
-            () = &mut leaving, if !*enough.borrow() => {
-                enough.send_replace(true);
-            }
+            () = &mut leaving, if !tally.is_said() => tally.say(),
         }
     }
-    Ok(in_order(&owners, &distinct, found))
+    Ok((in_order(&owners, &distinct, found), memory))
 }
 
 /// What is asked of each owner.
@@ -150,24 +136,23 @@ fn split(request: &FetchRequest, owners: &[CoreId], distinct: &[CoreId]) -> Vec<
     parts
 }
 
-/// One owner's part, and whether it is worth ending the others' wait.
+/// One owner's part, and what that counts for it.
 async fn one(
     core: CoreHandle,
     owner: CoreId,
     part: FetchRequest,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(Vec<PartitionAnswer>, bool), Unanswered> {
+    place: usize,
+    tally: Arc<Tally>,
+) -> Result<(Vec<PartitionAnswer>, Held), Unanswered> {
     if owner == core.id() {
-        let reading = until_stopped(&core, &part, &mut stop).await;
-        let has_something = reading.bytes > 0 || reading.is_refused;
-        return Ok((reading.partitions, has_something));
+        let reading = until_said(&core, &part, place, &tally).await;
+        return Ok((reading.partitions, reading.memory));
     }
     let copied = at(&core, owner, move |there| async move {
-        let reading = until_stopped(&there, &part, &mut stop).await;
-        let has_something = reading.bytes > 0 || reading.is_refused;
-        (copy(reading.partitions).await, has_something)
+        let reading = until_said(&there, &part, place, &tally).await;
+        (copy(reading.partitions).await, reading.memory)
     });
-    let (copied, has_something) = copied.await?;
+    let (copied, memory) = copied.await?;
     let partitions = copied.into_iter().map(|Copied { index, outcome }| {
         let outcome = outcome.map(|records| Found {
             high_watermark: records.high_watermark,
@@ -176,22 +161,29 @@ async fn one(
         });
         PartitionAnswer { index, outcome }
     });
-    Ok((partitions.collect(), has_something))
+    Ok((partitions.collect(), memory))
 }
 
-/// On the owner.
-async fn until_stopped(
+/// On the owner: until there is enough of all of them, something else to tell, or no time left.
+async fn until_said(
     core: &CoreHandle,
     part: &FetchRequest,
-    stop: &mut watch::Receiver<bool>,
+    place: usize,
+    tally: &Arc<Tally>,
 ) -> Reading {
+    // A part of next to nothing is a batch all the same.
+    let most_bytes = usize::try_from(part.max_bytes).unwrap_or(0).max(1);
+    let least = tally.part(place, most_bytes);
     let reading = tokio::select! {
         biased;
-        reading = wait_and_read(core, part) => reading,
-        // Also when the asker is gone.
-        _ = stop.wait_for(|stopped| *stopped) => read(core, part).await,
-        () = core.drained() => read(core, part).await,
+        reading = wait_and_read(core, part, &least) => reading,
+        () = tally.said() => read_now(core, part).await,
+        () = core.drained() => read_now(core, part).await,
     };
+    // It found enough, or its partitions have something else to tell.
+    if reading.bytes > 0 || reading.is_refused {
+        tally.say();
+    }
     let metrics = core.metrics();
     metrics.bytes_out.add(reading.bytes as u64);
     metrics.batches_out.add(reading.batches as u64);

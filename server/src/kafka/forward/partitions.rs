@@ -1,4 +1,4 @@
-//! Requests about partitions, taken apart by owner and put together again.
+//! Requests about partitions, taken apart by owner, answered there, and put together again.
 
 use bytes::Bytes;
 use kafka_protocol::messages::delete_records_request::{
@@ -19,27 +19,57 @@ use crate::kafka::request::RequestHeader;
 use crate::kafka::topic_ref::TopicRef;
 use crate::kafka::{delete_records as of_records, list_offsets as of_offsets};
 use crate::node::core::CoreHandle;
+use crate::node::errand::Unanswered;
 
-/// A topic with what is asked of its partitions.
-pub(super) type Asked<P> = Vec<(TopicName, Vec<P>)>;
+/// Topics, each with what is asked or said of its partitions.
+pub(super) type ByTopic<P> = Vec<(TopicName, Vec<P>)>;
 
-/// Where a request's partitions are.
-pub(super) struct Split<P> {
-    /// The owner of each partition, in the order of the request.
-    pub owners: Vec<CoreId>,
-    pub distinct: Vec<CoreId>,
-    /// What is asked of each of them.
-    pub asked: Vec<Asked<P>>,
-    /// Each topic, and how many of the partitions are its.
-    pub topics: Vec<(TopicName, usize)>,
+/// Has each owner answer for its partitions, all at the same time; what they say, in the order of what
+/// was asked. `index` gives a partition's number; `answer` is called on the owner, and says one thing for
+/// each partition, in their order.
+///
+/// Cancellation: what was asked ends at its next wait.
+///
+/// # Errors
+/// When an owner stops.
+pub(super) async fn ask_owners<P, A, F, Fut>(
+    core: &CoreHandle,
+    asked: ByTopic<P>,
+    index: impl Fn(&P) -> i32,
+    answer: F,
+) -> Result<ByTopic<A>, Unanswered>
+where
+    P: Send + 'static,
+    A: Send + 'static,
+    F: Fn(CoreHandle, ByTopic<P>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Vec<A>> + 'static,
+{
+    let split = split(core, asked, index).await;
+    let work = split.distinct.iter().zip(split.asked);
+    let work = work.map(|(owner, asked)| {
+        let answer = answer.clone();
+        (*owner, move |there| answer(there, asked))
+    });
+    let said = at_each(core, work.collect()).await?;
+    let mut said = in_order(&split.owners, &split.distinct, said).into_iter();
+    let topics = split.topics.into_iter();
+    let topics = topics.map(|(name, count)| (name, said.by_ref().take(count).collect()));
+    Ok(topics.collect())
 }
 
-/// Takes a request apart by the owners of its partitions; `index` gives a partition's number.
-pub(super) async fn split<P>(
-    core: &CoreHandle,
-    asked: Asked<P>,
-    index: impl Fn(&P) -> i32,
-) -> Split<P> {
+/// Where a request's partitions are.
+struct Split<P> {
+    /// The owner of each partition, in the order of the request.
+    owners: Vec<CoreId>,
+    distinct: Vec<CoreId>,
+    /// What is asked of each of them.
+    asked: Vec<ByTopic<P>>,
+    /// Each topic, and how many of the partitions are its.
+    topics: Vec<(TopicName, usize)>,
+}
+
+/// Takes a request apart by the owners of its partitions.
+async fn split<P>(core: &CoreHandle, asked: ByTopic<P>, index: impl Fn(&P) -> i32) -> Split<P> {
     let refs: Vec<TopicRef> = asked
         .iter()
         .map(|(name, _)| TopicRef::Name(name.as_str().into()))
@@ -53,7 +83,7 @@ pub(super) async fn split<P>(
         });
     let owners = owners(core, named).await;
     let distinct = distinct(&owners);
-    let mut parts: Vec<Asked<P>> = distinct.iter().map(|_| Vec::new()).collect();
+    let mut parts: Vec<ByTopic<P>> = distinct.iter().map(|_| Vec::new()).collect();
     let mut topics = Vec::with_capacity(asked.len());
     let mut next = owners.iter();
     for (name, partitions) in asked {
@@ -89,50 +119,28 @@ pub async fn list_offsets(
     header: &RequestHeader,
     frame: &Bytes,
 ) -> Result<Answer, RequestError> {
-    let (version, request) = (header.version, decode(header, frame, of_offsets::FIELDS)?);
-    let ListOffsetsRequest {
-        replica_id,
-        isolation_level,
-        timeout_ms,
-        topics,
-        ..
-    } = request;
-    let asked = topics
-        .into_iter()
-        .map(|topic| (topic.name, topic.partitions));
+    let version = header.version;
+    let mut request: ListOffsetsRequest = decode(header, frame, of_offsets::FIELDS)?;
+    let asked = std::mem::take(&mut request.topics).into_iter();
+    let asked = asked.map(|topic| (topic.name, topic.partitions));
     let index = |partition: &ListOffsetsPartition| partition.partition_index;
-    let split = split(core, asked.collect(), index).await;
-    let work = split
-        .distinct
-        .iter()
-        .zip(split.asked)
-        .map(|(owner, asked)| {
-            let topics = asked.into_iter().map(|(name, partitions)| {
-                ListOffsetsTopic::default()
-                    .with_name(name)
-                    .with_partitions(partitions)
-            });
-            let request = ListOffsetsRequest::default()
-                .with_replica_id(replica_id)
-                .with_isolation_level(isolation_level)
-                .with_timeout_ms(timeout_ms)
-                .with_topics(topics.collect());
-            let work = move |there: CoreHandle| async move {
-                let found = of_offsets::handle(&there, version, request).await;
-                found
-                    .topics
-                    .into_iter()
-                    .flat_map(|topic| topic.partitions)
-                    .collect()
-            };
-            (*owner, work)
+    let found = ask_owners(core, asked.collect(), index, move |there, asked| {
+        let topics = asked.into_iter().map(|(name, partitions)| {
+            ListOffsetsTopic::default()
+                .with_name(name)
+                .with_partitions(partitions)
         });
-    let found: Vec<Vec<_>> = at_each(core, work.collect()).await?;
-    let mut found = in_order(&split.owners, &split.distinct, found).into_iter();
-    let topics = split.topics.into_iter().map(|(name, count)| {
+        let part = request.clone().with_topics(topics.collect());
+        async move {
+            let found = of_offsets::handle(&there, version, part).await;
+            let found = found.topics.into_iter();
+            found.flat_map(|topic| topic.partitions).collect()
+        }
+    });
+    let topics = found.await?.into_iter().map(|(name, partitions)| {
         ListOffsetsTopicResponse::default()
             .with_name(name)
-            .with_partitions(found.by_ref().take(count).collect())
+            .with_partitions(partitions)
     });
     let response = ListOffsetsResponse::default().with_topics(topics.collect());
     Ok(Answer::of(header, &response)?)
@@ -147,43 +155,27 @@ pub async fn delete_records(
     header: &RequestHeader,
     frame: &Bytes,
 ) -> Result<Answer, RequestError> {
-    let request: DeleteRecordsRequest = decode(header, frame, of_records::FIELDS)?;
-    let timeout_ms = request.timeout_ms;
-    let asked = request
-        .topics
-        .into_iter()
-        .map(|topic| (topic.name, topic.partitions));
+    let mut request: DeleteRecordsRequest = decode(header, frame, of_records::FIELDS)?;
+    let asked = std::mem::take(&mut request.topics).into_iter();
+    let asked = asked.map(|topic| (topic.name, topic.partitions));
     let index = |partition: &DeleteRecordsPartition| partition.partition_index;
-    let split = split(core, asked.collect(), index).await;
-    let work = split
-        .distinct
-        .iter()
-        .zip(split.asked)
-        .map(|(owner, asked)| {
-            let topics = asked.into_iter().map(|(name, partitions)| {
-                DeleteRecordsTopic::default()
-                    .with_name(name)
-                    .with_partitions(partitions)
-            });
-            let request = DeleteRecordsRequest::default()
-                .with_timeout_ms(timeout_ms)
-                .with_topics(topics.collect());
-            let work = move |there: CoreHandle| async move {
-                let deleted = of_records::handle(&there, request).await;
-                deleted
-                    .topics
-                    .into_iter()
-                    .flat_map(|topic| topic.partitions)
-                    .collect()
-            };
-            (*owner, work)
+    let deleted = ask_owners(core, asked.collect(), index, move |there, asked| {
+        let topics = asked.into_iter().map(|(name, partitions)| {
+            DeleteRecordsTopic::default()
+                .with_name(name)
+                .with_partitions(partitions)
         });
-    let deleted: Vec<Vec<_>> = at_each(core, work.collect()).await?;
-    let mut deleted = in_order(&split.owners, &split.distinct, deleted).into_iter();
-    let topics = split.topics.into_iter().map(|(name, count)| {
+        let part = request.clone().with_topics(topics.collect());
+        async move {
+            let deleted = of_records::handle(&there, part).await;
+            let deleted = deleted.topics.into_iter();
+            deleted.flat_map(|topic| topic.partitions).collect()
+        }
+    });
+    let topics = deleted.await?.into_iter().map(|(name, partitions)| {
         DeleteRecordsTopicResult::default()
             .with_name(name)
-            .with_partitions(deleted.by_ref().take(count).collect())
+            .with_partitions(partitions)
     });
     let response = DeleteRecordsResponse::default().with_topics(topics.collect());
     Ok(Answer::of(header, &response)?)

@@ -118,6 +118,9 @@ async fn check(
                                 metadata: metadata.into(),
                             };
                             commit.add(id, offset);
+                            if state.groups.offset(&request.group_id, id).is_some() {
+                                commit.replaces();
+                            }
                             Ok(())
                         }
                     });

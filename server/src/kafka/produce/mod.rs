@@ -240,7 +240,7 @@ async fn check(
     }
     let mut header = checked?;
     if rules.keys {
-        let keyless = records::first_without_key(bytes)
+        let keyless = records::first_without_key(core.opening_memory(), bytes)
             .await
             .map_err(|error| Refusal::new(errors::of_opening(&error), error.to_string()))?;
         if let Some(index) = keyless {
@@ -251,7 +251,7 @@ async fn check(
         return Ok(header);
     }
     if header.max_timestamp < 0 {
-        let latest = records::latest(bytes)
+        let latest = records::latest(core.opening_memory(), bytes)
             .await
             .map_err(|error| Refusal::new(errors::of_opening(&error), error.to_string()))?;
         if latest.timestamp_ms >= 0 {

@@ -19,6 +19,10 @@ fn finish<T>(future: impl Future<Output = T>) -> (T, usize) {
     unreachable!()
 }
 
+fn memory() -> Arc<Budget> {
+    Budget::new(1 << 30)
+}
+
 fn compress(compression: Compression, plain: &[u8]) -> Vec<u8> {
     ringlog_types::batch::compress(compression, plain).unwrap()
 }
@@ -47,7 +51,7 @@ fn the_latest_record_is_found_whatever_the_codec() {
         let mut bytes = batch(compression, &[50, 90, 20, 90, 10], &[7; 300]);
         set_max_timestamp(&mut bytes, -1);
         validate(&bytes).unwrap();
-        let latest = finish(latest(&bytes)).0.unwrap();
+        let latest = finish(latest(&memory(), &bytes)).0.unwrap();
         let expected = RecordPlace {
             offset_delta: 1,
             timestamp_ms: 90,
@@ -62,7 +66,7 @@ fn the_first_record_at_or_after_a_time_is_found_whatever_the_codec() {
     for compression in ALL {
         let bytes = batch(compression, &[50, 90, 20, 95, 10], &[7; 30]);
         let find = |at| {
-            finish(first_at_or_after(&bytes, at, 0))
+            finish(first_at_or_after(&memory(), &bytes, at, 0))
                 .0
                 .unwrap()
                 .map(|p| p.offset_delta)
@@ -79,7 +83,7 @@ fn raw_snappy_of_some_clients_is_read_too() {
         .build_compressed(Compression::Snappy, |plain| {
             snap::raw::Encoder::new().compress_vec(plain).unwrap()
         });
-    assert_eq!(finish(latest(&bytes)).0.unwrap().timestamp_ms, 5);
+    assert_eq!(finish(latest(&memory(), &bytes)).0.unwrap().timestamp_ms, 5);
 }
 
 #[test]
@@ -95,7 +99,7 @@ fn a_bomb_ends_at_the_limit_and_lets_others_run_meanwhile() {
                 compress(compression, &record)
             });
         assert!(bomb.len() < 4 << 20);
-        let (result, yielded) = finish(latest(&bomb));
+        let (result, yielded) = finish(latest(&memory(), &bomb));
         assert!(
             matches!(result, Err(OpenError::TooLarge { .. })),
             "{compression:?}: {result:?}"
@@ -103,7 +107,7 @@ fn a_bomb_ends_at_the_limit_and_lets_others_run_meanwhile() {
         assert!(yielded >= 500, "yielded {yielded} times in 128 MiB");
     }
     let bytes = batch(Compression::Zstd, &[1; 4000], &[9; 1000]);
-    let (result, yielded) = finish(latest(&bytes));
+    let (result, yielded) = finish(latest(&memory(), &bytes));
     assert!(
         result.is_ok() && yielded >= 10,
         "yielded {yielded} times in 4 MB"
@@ -111,11 +115,76 @@ fn a_bomb_ends_at_the_limit_and_lets_others_run_meanwhile() {
 }
 
 #[test]
+fn batches_with_large_windows_are_opened_one_after_the_other() {
+    let bomb = Builder::new()
+        .push(5, None, None, &[])
+        .build_compressed(Compression::Zstd, |_| {
+            let mut record = vec![0x80, 0x80, 0x80, 0xc8, 0x01, 0, 0, 0, 1];
+            record.resize(8 << 20, 0x80);
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(27).unwrap();
+            std::io::Write::write_all(&mut encoder, &record).unwrap();
+            encoder.finish().unwrap()
+        });
+    let memory = Budget::new(128 << 20);
+    let mut context = Context::from_waker(Waker::noop());
+    let mut first = Box::pin(latest(&memory, &bomb));
+    assert!(
+        first.as_mut().poll(&mut context).is_pending(),
+        "it is being opened"
+    );
+    let mut second = pin!(latest(&memory, &bomb));
+    for _ in 0..100 {
+        assert!(
+            second.as_mut().poll(&mut context).is_pending(),
+            "no memory is left"
+        );
+    }
+    let used = memory.figures().used_bytes;
+    assert!((128 << 20..129 << 20).contains(&used), "{used} bytes");
+    drop(first);
+    let (result, yielded) = finish(second);
+    assert!(matches!(result, Err(OpenError::Codec(_))), "{result:?}");
+    assert!(yielded >= 20, "yielded {yielded} times in 8 MiB");
+    assert_eq!(memory.figures().used_bytes, 0);
+}
+
+#[test]
+fn a_sound_batch_that_takes_too_much_memory_is_told_apart_from_a_damaged_one() {
+    use kafka_protocol::error::ResponseError;
+
+    let record = vec![0; 17 << 20];
+    let builder = || Builder::new().push(5, None, None, &[]);
+    let snappy = builder().build_compressed(Compression::Snappy, |_| {
+        snap::raw::Encoder::new().compress_vec(&record).unwrap()
+    });
+    let zstd = builder().build_compressed(Compression::Zstd, |_| {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(28).unwrap();
+        std::io::Write::write_all(&mut encoder, &record[..10]).unwrap();
+        encoder.finish().unwrap()
+    });
+    let damaged = builder().build_compressed(Compression::Zstd, |_| vec![9; 50]);
+    for (bytes, code) in [
+        (snappy, ResponseError::InvalidRecord),
+        (zstd, ResponseError::InvalidRecord),
+        (damaged, ResponseError::CorruptMessage),
+    ] {
+        let error = finish(latest(&memory(), &bytes)).0.unwrap_err();
+        let found = crate::kafka::errors::of_opening(&error);
+        assert_eq!(found, code, "{error}");
+    }
+}
+
+#[test]
 fn a_snappy_block_that_announces_too_much_makes_no_room() {
     let bomb = Builder::new()
         .push(5, None, None, &[])
         .build_compressed(Compression::Snappy, |_| vec![0xff, 0xff, 0xff, 0x7f, 0]);
-    assert!(matches!(finish(latest(&bomb)).0, Err(OpenError::Codec(_))));
+    assert!(matches!(
+        finish(latest(&memory(), &bomb)).0,
+        Err(OpenError::Codec(_))
+    ));
 }
 
 proptest! {
@@ -127,8 +196,8 @@ proptest! {
         let place = HEADER_BYTES + at.index(bytes.len() - HEADER_BYTES);
         bytes[place] ^= by;
         bytes.truncate(HEADER_BYTES + cut.index(bytes.len() - HEADER_BYTES + 1));
-        let _ = finish(latest(&bytes));
-        let _ = finish(first_at_or_after(&bytes, 2, 0));
+        let _ = finish(latest(&memory(), &bytes));
+        let _ = finish(first_at_or_after(&memory(), &bytes, 2, 0));
     }
 
     #[test]
@@ -137,6 +206,6 @@ proptest! {
         bytes.truncate(HEADER_BYTES);
         bytes[22] = codec as u8;
         bytes.extend_from_slice(&payload);
-        let _ = finish(latest(&bytes));
+        let _ = finish(latest(&memory(), &bytes));
     }
 }

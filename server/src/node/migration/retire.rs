@@ -1,7 +1,7 @@
 //! An old log, recovered, sealed, and taken out of service.
 
 use ringlog_engine::groups::{GroupSettings, Groups};
-use ringlog_engine::partitions::{Partitions, ProducerIds};
+use ringlog_engine::partitions::{Partitions, ProducerIds, ProducerLimits};
 use ringlog_engine::topics::Topics;
 use ringlog_engine::users::Users;
 use ringlog_storage::io::uring::{UringIo, UringOptions};
@@ -35,7 +35,8 @@ pub(super) fn retire(
     let io = UringIo::open(path, uring).map_err(|error| failed(error.to_string()))?;
     let mut topics = Topics::new(logs.to_vec());
     let mut users = Users::new();
-    let mut partitions = Partitions::new();
+    // What is remembered is for the new cores to cut down.
+    let mut partitions = Partitions::with_limits(ProducerLimits::NONE);
     let mut producer_ids = ProducerIds::new(log);
     let mut groups = Groups::new(GroupSettings::default());
     let mut effects = Effects::default();

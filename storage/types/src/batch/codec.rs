@@ -9,8 +9,89 @@ use lz4_flex::frame::{BlockMode, FrameDecoder, FrameEncoder, FrameInfo};
 
 use super::header::Compression;
 
-/// A reader of the plain bytes of compressed records. What it holds of them is bounded; how many
-/// there are is not: the caller limits what it takes.
+/// The largest window of a zstd frame that is opened: the most that its own tools open without being
+/// asked to, and what its highest level makes.
+pub const ZSTD_WINDOW_BYTES: usize = 1 << ZSTD_WINDOW_LOG;
+
+const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// Memory that a [`decoder`] of these records takes for the plain bytes it holds, as their first frame
+/// says. One that says so much and has less takes less.
+#[must_use]
+pub fn decoder_bytes(compression: Compression, payload: &[u8]) -> usize {
+    match compression {
+        Compression::None => 0,
+        Compression::Gzip => 64 << 10,
+        Compression::Snappy => SNAPPY_BLOCK_BYTES.min(payload.len().saturating_mul(64)),
+        Compression::Lz4 => lz4_blocks_bytes(payload),
+        Compression::Zstd => zstd_window(payload).min(ZSTD_WINDOW_BYTES),
+    }
+}
+
+/// Two blocks, and what may lie before them (lz4_Frame_format.md).
+fn lz4_blocks_bytes(payload: &[u8]) -> usize {
+    const LEGACY_BLOCK_BYTES: usize = 8 << 20;
+    let descriptor = payload.get(5).map(|byte| byte >> 4 & 7);
+    let block = match descriptor {
+        Some(size @ 4..=7) => 1 << (8 + 2 * size),
+        _ => LEGACY_BLOCK_BYTES,
+    };
+    2 * block + (64 << 10)
+}
+
+/// The window of the first frame (RFC 8878, 3.1.1.1); of what is none, the largest.
+fn zstd_window(payload: &[u8]) -> usize {
+    zstd_frame_window(payload).map_or(ZSTD_WINDOW_BYTES, |window| {
+        usize::try_from(window).unwrap_or(usize::MAX)
+    })
+}
+
+fn zstd_frame_window(payload: &[u8]) -> Option<u64> {
+    const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
+    const SINGLE_SEGMENT: u8 = 1 << 5;
+    let (descriptor, rest) = payload.strip_prefix(&MAGIC)?.split_first()?;
+    if descriptor & SINGLE_SEGMENT == 0 {
+        let window = rest.first()?;
+        let base = 1u64 << (10 + (window >> 3));
+        return Some(base + base / 8 * u64::from(window & 7));
+    }
+    // There is no window: all of the content, whose size stands behind the dictionary's number.
+    let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let field = rest.get(dictionary..)?;
+    match descriptor >> 6 {
+        0 => field.first().map(|size| u64::from(*size)),
+        1 => {
+            let size = field.first_chunk().copied().map(u16::from_le_bytes)?;
+            Some(u64::from(size) + 256)
+        }
+        2 => field
+            .first_chunk()
+            .copied()
+            .map(u32::from_le_bytes)
+            .map(u64::from),
+        _ => field.first_chunk().copied().map(u64::from_le_bytes),
+    }
+}
+
+fn zstd_decoder(payload: &[u8]) -> io::Result<zstd::stream::read::Decoder<'_, &[u8]>> {
+    let announced = zstd_window(payload);
+    if announced > ZSTD_WINDOW_BYTES {
+        let cause = format!("a zstd window of {announced} bytes, {ZSTD_WINDOW_BYTES} are opened");
+        return Err(io::Error::new(TOO_LARGE, cause));
+    }
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(payload)?;
+    // A frame behind the first may say more than that did.
+    let window = announced.max(1 << 10);
+    decoder.window_log_max(window.next_power_of_two().ilog2())?;
+    Ok(decoder)
+}
+
+/// What errors of a [`decoder`] say of records that are sound for all that is known, and need more
+/// memory than is given to them.
+pub const TOO_LARGE: io::ErrorKind = io::ErrorKind::FileTooLarge;
+
+/// A reader of the plain bytes of compressed records. What it holds of them is bounded, see
+/// [`decoder_bytes`]; how many there are is not: the caller limits what it takes.
 ///
 /// # Errors
 /// When the codec cannot be set up.
@@ -20,7 +101,7 @@ pub fn decoder<'a>(compression: Compression, payload: &'a [u8]) -> io::Result<Bo
         Compression::Gzip => Box::new(MultiGzDecoder::new(payload)),
         Compression::Snappy => Box::new(Snappy::new(payload)),
         Compression::Lz4 => Box::new(FrameDecoder::new(payload)),
-        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(payload)?),
+        Compression::Zstd => Box::new(zstd_decoder(payload)?),
     })
 }
 
@@ -142,9 +223,13 @@ impl Read for Snappy<'_> {
             let bytes = snap::raw::decompress_len(compressed)?;
             // A byte of Snappy makes at most 64: a copy of 64 bytes takes at least two. What
             // announces more than that lies, and is not made room for.
-            if bytes > SNAPPY_BLOCK_BYTES || bytes > compressed.len().saturating_mul(64) {
-                let cause = format!("a snappy block announces {bytes} bytes");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, cause));
+            let cause = || format!("a snappy block announces {bytes} bytes");
+            if bytes > compressed.len().saturating_mul(64) {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, cause()));
+            }
+            if bytes > SNAPPY_BLOCK_BYTES {
+                let cause = format!("{}, {SNAPPY_BLOCK_BYTES} are opened", cause());
+                return Err(io::Error::new(TOO_LARGE, cause));
             }
             self.block.resize(bytes, 0);
             let written = snap::raw::Decoder::new().decompress(compressed, &mut self.block)?;
@@ -184,6 +269,48 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Plain bytes as a zstd stream with such a window, whose content's size nobody knows.
+    fn zstd_with_window(plain: &[u8], log: u32) -> Vec<u8> {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(log).unwrap();
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn the_memory_of_a_decoder_is_what_its_frame_says() {
+        for log in [10, 17, 23, 27] {
+            let packed = zstd_with_window(b"plain", log);
+            assert_eq!(decoder_bytes(Compression::Zstd, &packed), 1 << log);
+            let again = decompress(Compression::Zstd, &packed, 5).unwrap();
+            assert_eq!(again, b"plain", "a window of 2^{log} bytes is opened");
+        }
+        for length in [0, 200, 300, 70_000] {
+            // All at once: the frame says how much it has, and needs no window.
+            let packed = zstd::bulk::compress(&vec![7; length], 3).unwrap();
+            assert_eq!(decoder_bytes(Compression::Zstd, &packed), length);
+        }
+        assert_eq!(
+            decoder_bytes(Compression::Zstd, b"no frame"),
+            ZSTD_WINDOW_BYTES
+        );
+        let lz4 = compress(Compression::Lz4, &[7; 1000]).unwrap();
+        assert!(decoder_bytes(Compression::Lz4, &lz4) <= 9 << 20);
+        let snappy = compress(Compression::Snappy, &[7; 1000]).unwrap();
+        assert!(decoder_bytes(Compression::Snappy, &snappy) <= snappy.len() * 64);
+    }
+
+    #[test]
+    fn a_larger_window_than_the_first_frame_said_is_refused() {
+        let beyond = zstd_with_window(b"plain", 28);
+        let refused = decompress(Compression::Zstd, &beyond, 5).unwrap_err();
+        assert_eq!(refused.kind(), TOO_LARGE, "{refused}");
+        let two = [zstd_with_window(b"a", 12), zstd_with_window(b"b", 12)].concat();
+        assert_eq!(decompress(Compression::Zstd, &two, 5).unwrap(), b"ab");
+        let rising = [zstd_with_window(b"a", 12), zstd_with_window(b"b", 27)].concat();
+        assert!(decompress(Compression::Zstd, &rising, 5).is_err());
     }
 
     #[test]

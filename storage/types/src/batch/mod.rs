@@ -40,7 +40,7 @@ mod tests;
 
 pub use builder::Builder;
 pub use checksum::{crc32c, crc32c_combine};
-pub use codec::{compress, decoder, decompress};
+pub use codec::{TOO_LARGE, ZSTD_WINDOW_BYTES, compress, decoder, decoder_bytes, decompress};
 pub use error::{BatchError, RecordError};
 pub use header::{BatchHeader, Compression, HEADER_BYTES, TimestampType};
 pub use patch::{set_base_offset, set_leader_epoch, set_log_append_time, set_max_timestamp};

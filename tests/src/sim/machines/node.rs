@@ -29,6 +29,8 @@ const SETTINGS: GroupSettings = GroupSettings {
     max_session_timeout_ms: 60_000,
     initial_delay_ms: 4,
     max_members: 16,
+    max_groups: 1_000,
+    max_offsets: 1_000_000,
 };
 const GROUP_META: EntryMeta = EntryMeta {
     partition: PartitionId::NONE,

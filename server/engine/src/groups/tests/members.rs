@@ -2,6 +2,7 @@
 
 use super::rig::{REBALANCE_MS, Rig, SESSION_MS, SETTINGS, protocol, who};
 use crate::groups::{GroupError, GroupSettings, GroupState, Identity};
+use crate::limits::BYTES_PER_GROUP;
 
 #[test]
 fn a_group_of_two_comes_to_a_generation_and_is_told_its_parts_when_they_are_durable() {
@@ -313,6 +314,21 @@ fn a_full_group_takes_no_more_and_lets_its_members_go_on() {
     assert_eq!(rig.refusal(tickets[5]), GroupError::MaxSizeReached);
     rig.join(&first);
     assert_eq!(rig.joined(tickets[4]).unwrap().generation, 2);
+}
+
+#[test]
+fn a_group_has_no_more_bytes_than_go_into_one_entry_of_the_log() {
+    let mut rig = Rig::new();
+    let mut large = rig.request("");
+    large.protocols = vec![protocol("range", &vec![0; BYTES_PER_GROUP + 1])];
+    let large = rig.join_as(large);
+    assert_eq!(rig.refusal(large), GroupError::MaxSizeReached);
+    let first = rig.join("");
+    let first = rig.joined(first).unwrap();
+    let part = "x".repeat(BYTES_PER_GROUP + 1);
+    let parts = [(&*first.member_id, &*part)];
+    let synced = rig.sync(&first.member_id, first.generation, &parts);
+    assert_eq!(rig.synced(synced), Err(GroupError::AssignmentTooLarge));
 }
 
 #[test]

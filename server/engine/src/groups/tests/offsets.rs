@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::rig::{Rig, SETTINGS, partition, who};
-use crate::groups::{Commit, CommittedOffset, GroupError, GroupRecord, Groups, Sweep, coordinator};
+use crate::groups::{
+    Commit, CommittedOffset, GroupError, GroupRecord, GroupSettings, Groups, Sweep, coordinator,
+};
 use crate::limits::{BYTES_PER_COMMIT, BYTES_PER_OFFSETS_RECORD, OFFSETS_PER_RECORD};
 
 const RETENTION_MS: u32 = 7 * 24 * 3600 * 1000;
@@ -44,13 +46,17 @@ fn an_offset_is_there_when_it_is_durable_and_after_every_restart() {
 
 #[test]
 fn a_large_commit_is_cut_into_small_records_and_one_that_is_too_large_is_refused() {
-    let mut rig = Rig::new();
+    let settings = GroupSettings {
+        max_offsets: 100_000,
+        ..SETTINGS
+    };
+    let mut rig = Rig::with(settings);
     let offset = |rig: &Rig, bytes: usize| CommittedOffset {
         metadata: "x".repeat(bytes).into(),
         ..rig.committed(7)
     };
     for (count, bytes) in [(3 * OFFSETS_PER_RECORD as u32 + 1, 0), (40, 4_096)] {
-        let mut rig = Rig::new();
+        let mut rig = Rig::with(settings);
         let offsets: Vec<_> = (0..count)
             .map(|at| (partition(at), offset(&rig, bytes)))
             .collect();
@@ -84,6 +90,55 @@ fn a_large_commit_is_cut_into_small_records_and_one_that_is_too_large_is_refused
         Err(GroupError::CommitTooLarge)
     );
     assert!(rig.pending.is_empty());
+}
+
+#[test]
+fn offsets_and_groups_beyond_the_limits_are_refused_and_those_that_are_there_go_on() {
+    let mut rig = Rig::with(GroupSettings {
+        max_groups: 2,
+        max_offsets: 3,
+        ..SETTINGS
+    });
+    let mut commit = |group: &str, partitions: std::ops::Range<u32>, at: i64| {
+        let mut commit = Commit::of(group.into());
+        for partition in partitions.map(partition) {
+            commit.add(partition, rig.committed(at));
+            if rig.groups.offset(group, partition).is_some() {
+                commit.replaces();
+            }
+        }
+        let commit = commit.finish();
+        rig.groups.prepare_commit(&commit, &who(""), -1, rig.now)?;
+        for record in commit.records() {
+            rig.groups.apply(record).unwrap();
+        }
+        let found = rig.groups.offset(group, partition(0));
+        Ok(found.map(|found| found.offset))
+    };
+    assert_eq!(commit("a", 0..2, 1), Ok(Some(1)));
+    assert_eq!(
+        commit("b", 0..2, 1),
+        Err(GroupError::TooManyOffsets),
+        "four offsets"
+    );
+    assert_eq!(commit("b", 0..1, 2), Ok(Some(2)));
+    assert_eq!(
+        commit("c", 0..1, 3),
+        Err(GroupError::TooManyOffsets),
+        "a third group"
+    );
+    assert_eq!(commit("a", 0..2, 4), Ok(Some(4)), "what it has already");
+    assert_eq!(
+        commit("a", 0..3, 5),
+        Err(GroupError::TooManyOffsets),
+        "and one more"
+    );
+    let new = rig.join("");
+    assert_eq!(
+        rig.refusal(new),
+        GroupError::MaxSizeReached,
+        "a member of a third group"
+    );
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub const SETTINGS: GroupSettings = GroupSettings {
     max_session_timeout_ms: 60_000,
     initial_delay_ms: 0,
     max_members: 5,
+    max_groups: 100,
+    max_offsets: 1_000,
 };
 
 pub struct Rig {

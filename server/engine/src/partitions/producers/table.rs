@@ -28,6 +28,14 @@ pub struct ProducerLimits {
     pub per_log: u32,
 }
 
+impl ProducerLimits {
+    /// For who takes over what others remembered, and forgets nobody.
+    pub const NONE: ProducerLimits = ProducerLimits {
+        per_partition: u32::MAX,
+        per_log: u32::MAX,
+    };
+}
+
 impl Default for ProducerLimits {
     fn default() -> ProducerLimits {
         ProducerLimits {

@@ -8,6 +8,9 @@ use ringlog_storage::buffer::Buf;
 
 type Name = (usize, i32);
 
+/// Partitions that the sessions of a core have at the most.
+const MOST: usize = 1000;
+
 fn topic(number: usize) -> TopicRef {
     TopicRef::Name(format!("topic-{number}").into())
 }
@@ -101,7 +104,7 @@ fn begin(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    runtime.block_on(slot.begin(metrics, false, request))
+    runtime.block_on(slot.begin(metrics, MOST, false, request))
 }
 
 #[derive(Clone, Debug)]
@@ -219,7 +222,7 @@ fn a_request_that_is_not_the_next_of_the_session_is_refused_and_the_session_stay
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    let by_id = runtime.block_on(slot.begin(&metrics, true, request(id, 1, &[], &[])));
+    let by_id = runtime.block_on(slot.begin(&metrics, MOST, true, request(id, 1, &[], &[])));
     assert_eq!(by_id.err(), Some(ResponseError::FetchSessionTopicIdError));
     let turn = begin(&slot, &metrics, request(id, 1, &[], &[])).unwrap();
     let answers = found(&turn, |_| (1, false, false));
@@ -248,12 +251,11 @@ fn a_request_that_is_not_the_next_of_the_session_is_refused_and_the_session_stay
 #[test]
 fn sessions_beyond_the_bound_of_a_core_are_not_begun() {
     let metrics = Arc::new(CoreMetrics::default());
-    metrics
-        .fetch_session_partitions
-        .add(FETCH_SESSION_PARTITIONS as u64 - 1);
+    metrics.fetch_session_partitions.add(MOST as u64 - 1);
     let slot = SessionSlot::default();
     let both = [((0, 0), 0), ((0, 1), 0)];
     let turn = begin(&slot, &metrics, request(0, 0, &both, &[])).unwrap();
+    assert_eq!(metrics.fetch_sessions_refused.get(), 1);
     let answers = found(&turn, |_| (1, false, false));
     let answer = slot.end(turn, answers, Vec::new());
     assert_eq!((answer.session_id, told(&answer).len()), (0, 2));
