@@ -64,7 +64,7 @@ esac
 
 # One rig, on real files and real processes.
 rig() {
-    local tested=(cargo test --release -p ringlog-tests --test "$1")
+    local tested=(cargo test --release --workspace --test "$1")
     case $1 in
     kill9) stage "kill -9" "${tested[@]}" -- --nocapture ;;
     kill_groups) stage "kill -9 with groups" "${tested[@]}" -- --nocapture ;;
@@ -74,7 +74,7 @@ rig() {
     crowd) stage "a large group" "${tested[@]}" -- --nocapture ;;
     idle) stage "idle connections" "${tested[@]}" idle_connections -- --nocapture ;;
     many_segments)
-        stage "restart with 100 GB" cargo test --release -p ringlog-storage --test many_segments -- --ignored --nocapture
+        stage "restart with 100 GB" "${tested[@]}" -- --ignored --nocapture
         ;;
     esac
 }
@@ -90,10 +90,9 @@ simulations() {
 
 run() {
     about
-    # Built before anything is timed, and only what runs; then the rigs, which wait for disks and
-    # processes, beside the simulator.
-    local built=(-p ringlog-tests --bin sim) rig
-    [ ${#rigs[@]} -eq 0 ] || built+=(-p ringlog-server -p ringlog-loadgen -p ringlog-storage --bin ringlog --bin loadgen)
+    # Built before anything is timed, and only what runs, always with the workspace's features of
+    # the dependencies; then the rigs, which wait for disks and processes, beside the simulator.
+    local built=(--workspace --bin sim --bin ringlog --bin loadgen) rig
     for rig in "${rigs[@]}"; do
         built+=(--test "$rig")
     done
