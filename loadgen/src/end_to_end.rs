@@ -1,15 +1,19 @@
 //! Producer at a rate and consumer at the tail, in one process: latency from the time a batch was
 //! due to its receipt.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
+use ringlog_storage::log::FlushMethod;
+use ringlog_tuning::device::{Device, Shape};
 use serde::Serialize;
 
 use crate::consume::{self, ConsumeOptions, ConsumeReport};
 use crate::kafka::cluster::{Cluster, Edge};
 use crate::kafka::fetch::FetchLimits;
+use crate::latency::{Latencies, Percentiles};
 use crate::produce::options::ProduceOptions;
 use crate::produce::progress::Progress;
 use crate::produce::report::ProduceReport;
@@ -22,6 +26,68 @@ pub struct EndToEndReport {
     pub produce: ProduceReport,
     /// The consumer's.
     pub consume: ConsumeReport,
+    /// The device's, if it was measured.
+    pub device: Option<DeviceBeside>,
+}
+
+/// Durable writes of 4 KiB, one at a time, half of them before and half behind the run.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct DeviceBeside {
+    /// Of each write.
+    pub latency: Percentiles,
+}
+
+impl DeviceBeside {
+    /// One line.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let latency = &self.latency;
+        format!(
+            "device    p50 {:.0} µs  p99 {:.0} µs  p99.9 {:.0} µs  a durable 4 KiB write ({} of them)",
+            latency.p50_us, latency.p99_us, latency.p999_us, latency.count
+        )
+    }
+}
+
+const DEVICE_FILE_BYTES: u64 = 64 << 20;
+const DEVICE_BLOCK_BYTES: usize = 4 << 10;
+/// Writes on each side of a run.
+const DEVICE_OPERATIONS: usize = 1000;
+
+/// [`run`], and the device under a directory before and behind it, while nothing else is measured.
+pub fn run_beside(
+    options: &ProduceOptions,
+    device: Option<&Path>,
+    progress: &Progress,
+    stop: &AtomicBool,
+) -> anyhow::Result<EndToEndReport> {
+    let Some(dir) = device else {
+        return run(options, progress, stop);
+    };
+    let mut device = Device::open(dir, DEVICE_FILE_BYTES, false)
+        .with_context(|| format!("making a file for the device in {}", dir.display()))?;
+    let mut latencies = Latencies::default();
+    let mut measure = || -> anyhow::Result<()> {
+        let shape = Shape {
+            block_bytes: DEVICE_BLOCK_BYTES,
+            depth: 1,
+            flush: FlushMethod::DsyncEachWrite,
+        };
+        for ns in device
+            .run_operations(shape, DEVICE_OPERATIONS)?
+            .latencies_ns
+        {
+            latencies.record(ns);
+        }
+        Ok(())
+    };
+    measure()?;
+    let mut report = run(options, progress, stop)?;
+    measure()?;
+    report.device = Some(DeviceBeside {
+        latency: latencies.percentiles(),
+    });
+    Ok(report)
 }
 
 /// Runs both sides over the producer's options.
@@ -75,6 +141,7 @@ pub fn run(
         Ok(EndToEndReport {
             produce: produced_report?,
             consume,
+            device: None,
         })
     })
 }

@@ -367,9 +367,17 @@ fn a_consumer_counts_what_was_produced_and_the_tail_is_seen_end_to_end() {
     assert_eq!(consumed.all_events, report.acknowledged_events);
 
     options.topic = "tail".to_owned();
-    let both = end_to_end::run(&options, &Progress::default(), &no).unwrap();
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let both =
+        end_to_end::run_beside(&options, Some(dir.path()), &Progress::default(), &no).unwrap();
     assert_eq!(both.consume.all_events, both.produce.acknowledged_events);
     assert_eq!(both.consume.latency.count, BATCHES);
+    let device = both.device.unwrap().latency;
+    assert_eq!(device.count, 2000);
+    assert!(
+        0.0 < device.p50_us && device.p50_us <= device.p99_us,
+        "{device:?}"
+    );
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub enum Command {
     /// Receive events.
     Consume(ConsumeArguments),
     /// Send at a rate and receive at the tail: latency from due time to receipt.
-    E2e(ProduceArguments),
+    E2e(EndToEndArguments),
     /// Read back what a journal says was acknowledged.
     Verify(VerifyArguments),
     /// The physical limit of this machine: the device alone, and a sink that stores nothing.
@@ -86,7 +86,19 @@ pub struct Target {
     pub json: Option<PathBuf>,
 }
 
-/// `produce` and `e2e`.
+/// `e2e`.
+#[derive(Args, Debug)]
+pub struct EndToEndArguments {
+    /// What is sent, and where.
+    #[command(flatten)]
+    pub produce: ProduceArguments,
+    /// Also measure durable writes of 4 KiB, one at a time, in a directory on this disk: half of
+    /// them before, half behind.
+    #[arg(long, value_name = "DIR")]
+    pub device: Option<PathBuf>,
+}
+
+/// `produce`.
 #[derive(Args, Debug, Clone)]
 pub struct ProduceArguments {
     /// Where to.

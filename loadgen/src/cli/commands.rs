@@ -11,7 +11,8 @@ use clap::Parser;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::cli::arguments::{
-    Arguments, Command, ConsumeArguments, ProduceArguments, Target, VerifyArguments,
+    Arguments, Command, ConsumeArguments, EndToEndArguments, ProduceArguments, Target,
+    VerifyArguments,
 };
 use crate::cli::json::write_json;
 use crate::consume::{self, ConsumeOptions};
@@ -165,11 +166,13 @@ fn run_consume(arguments: &ConsumeArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_end_to_end(arguments: &ProduceArguments) -> anyhow::Result<ExitCode> {
+fn run_end_to_end(arguments: &EndToEndArguments) -> anyhow::Result<ExitCode> {
+    let device = arguments.device.as_deref();
+    let arguments = &arguments.produce;
     let options = arguments.options()?;
     let target = &arguments.target;
     let mut report = watched(target, |progress, stop| {
-        end_to_end::run(&options, progress, stop)
+        end_to_end::run_beside(&options, device, progress, stop)
     })?;
     if arguments.verify {
         let verification = verify(&options.bootstrap, &report.produce.expectation)?;
@@ -180,6 +183,9 @@ fn run_end_to_end(arguments: &ProduceArguments) -> anyhow::Result<ExitCode> {
         report.produce.text(),
         report.consume.received()
     );
+    if let Some(device) = &report.device {
+        println!("{}", device.text());
+    }
     write_json(target.json.as_deref(), &report)?;
     let verification = report.produce.verification;
     Ok(status(
