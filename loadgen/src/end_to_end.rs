@@ -54,7 +54,7 @@ const DEVICE_BLOCK_BYTES: usize = 4 << 10;
 /// Writes on each side of a run.
 const DEVICE_OPERATIONS: usize = 1000;
 
-/// [`run`], and the device under a directory before and behind it, while nothing else is measured.
+/// [`run()`], and the device under a directory before and behind it, while nothing else is measured.
 pub fn run_beside(
     options: &ProduceOptions,
     device: Option<&Path>,
