@@ -1,11 +1,13 @@
 //! Whose turn it is to append when the log takes less than is brought: start-time fair queueing
 //! between connections (Goyal, Vin, Cheng, 1996), by bytes.
 //!
-//! A request's tag is where the connection's own last request ended, or the tag served last if
-//! that is later: who brought little comes before who brought much, and nobody saves up turns.
+//! A request's tag is where the one before it of the same connection ended, or the tag served last if
+//! that is later: who brought little comes before who brought much, and nobody saves up turns. What
+//! no connection stands for (decisions of groups) shares as if it were one.
 //!
-//! Invariant: the lowest tag is served first, first come first served among equals; what is kept
-//! of a connection is forgotten as soon as it says nothing more than that the connection is new.
+//! Invariant: the lowest tag is served first, first come first served among equals, so whoever waits is
+//! served once the others had as much; what is kept of a connection is forgotten as soon as it says
+//! nothing more than that the connection is new.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -26,8 +28,8 @@ pub struct Place {
 pub struct Shares {
     /// Tag of what was served last.
     now: u64,
-    /// Where the last request of each connection ended, if that is behind `now`.
-    ends: HashMap<SocketAddr, u64>,
+    /// Where the last request of each ended, if that is behind `now`.
+    ends: HashMap<Option<SocketAddr>, u64>,
     /// With so many remembered they are looked through.
     look_at: usize,
     line: BTreeMap<Place, Option<Waker>>,
@@ -35,14 +37,29 @@ pub struct Shares {
 }
 
 impl Shares {
-    fn tag(&self, peer: Option<SocketAddr>) -> u64 {
-        let end = peer.and_then(|peer| self.ends.get(&peer));
-        end.map_or(self.now, |end| self.now.max(*end))
+    /// The tag of a request of so many bytes, from which the next one of its connection is counted on:
+    /// also when it is given up.
+    fn charge(&mut self, peer: Option<SocketAddr>, bytes: usize) -> u64 {
+        let end = self.ends.entry(peer).or_insert(0);
+        let tag = self.now.max(*end);
+        *end = tag + bytes as u64;
+        if self.ends.len() > self.look_at.max(REMEMBERED_LEAST) {
+            let now = self.now;
+            self.ends.retain(|_, end| *end > now);
+            self.look_at = 2 * self.ends.len();
+        }
+        tag
+    }
+
+    /// A request that is served at once, since nobody waits.
+    pub fn pass(&mut self, peer: Option<SocketAddr>, bytes: usize) {
+        debug_assert!(self.is_empty(), "whoever waits comes before");
+        self.now = self.charge(peer, bytes);
     }
 
     /// Takes a place in the line. Give it back with [`Shares::leave`].
-    pub fn enter(&mut self, peer: Option<SocketAddr>) -> Place {
-        let (tag, order) = (self.tag(peer), self.next_order);
+    pub fn enter(&mut self, peer: Option<SocketAddr>, bytes: usize) -> Place {
+        let (tag, order) = (self.charge(peer, bytes), self.next_order);
         self.next_order += 1;
         let place = Place { tag, order };
         self.line.insert(place, None);
@@ -53,12 +70,6 @@ impl Shares {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.line.is_empty()
-    }
-
-    /// How many wait.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.line.len()
     }
 
     /// Whether it is this one's turn.
@@ -86,17 +97,10 @@ impl Shares {
         }
     }
 
-    /// A connection appends so many bytes, from its place or, where nobody waits, from none.
-    pub fn serve(&mut self, peer: Option<SocketAddr>, place: Option<Place>, bytes: usize) {
-        let tag = place.map_or_else(|| self.tag(peer), |place| place.tag);
-        self.now = self.now.max(tag);
-        let Some(peer) = peer else { return };
-        self.ends.insert(peer, tag + bytes as u64);
-        if self.ends.len() > self.look_at.max(REMEMBERED_LEAST) {
-            let now = self.now;
-            self.ends.retain(|_, end| *end > now);
-            self.look_at = 2 * self.ends.len();
-        }
+    /// The first in the line has what it waits for, and leaves.
+    pub fn serve(&mut self, place: Place) {
+        debug_assert!(self.is_first(place), "in the order of the line");
+        self.now = self.now.max(place.tag);
     }
 }
 
@@ -110,21 +114,23 @@ mod tests {
         Some(SocketAddr::from(([127, 0, 0, 1], number)))
     }
 
-    fn serve(shares: &mut Shares, number: u16, place: Place, bytes: usize) {
+    const MIB: usize = 1 << 20;
+
+    fn serve(shares: &mut Shares, place: Place) {
         assert!(shares.is_first(place));
-        shares.serve(peer(number), Some(place), bytes);
+        shares.serve(place);
         shares.leave(place);
     }
 
     #[test]
     fn who_brings_little_comes_before_who_brought_much_and_waits() {
         let mut shares = Shares::default();
-        shares.serve(peer(1), None, 1 << 20);
-        let greedy = shares.enter(peer(1));
-        let small = shares.enter(peer(2));
+        shares.pass(peer(1), MIB);
+        let greedy = shares.enter(peer(1), MIB);
+        let small = shares.enter(peer(2), 100);
         assert!(!shares.is_first(greedy));
-        serve(&mut shares, 2, small, 100);
-        serve(&mut shares, 1, greedy, 1 << 20);
+        serve(&mut shares, small);
+        serve(&mut shares, greedy);
         assert!(shares.is_empty());
     }
 
@@ -132,40 +138,51 @@ mod tests {
     fn who_was_quiet_has_saved_up_nothing() {
         let mut shares = Shares::default();
         for _ in 0..100 {
-            shares.serve(peer(1), None, 1 << 20);
+            shares.pass(peer(1), MIB);
         }
         // Both bring as much from now on, so they take turns.
-        let (one, two) = (shares.enter(peer(1)), shares.enter(peer(2)));
-        serve(&mut shares, 2, two, 1 << 20);
-        let again = shares.enter(peer(2));
-        serve(&mut shares, 1, one, 1 << 20);
-        let last = shares.enter(peer(1));
-        serve(&mut shares, 2, again, 1 << 20);
-        serve(&mut shares, 1, last, 1 << 20);
+        let (one, two) = (shares.enter(peer(1), MIB), shares.enter(peer(2), MIB));
+        serve(&mut shares, two);
+        let again = shares.enter(peer(2), MIB);
+        serve(&mut shares, one);
+        let last = shares.enter(peer(1), MIB);
+        serve(&mut shares, again);
+        serve(&mut shares, last);
     }
 
     #[test]
-    fn without_a_connection_it_is_first_come_first_served() {
+    fn what_comes_without_a_connection_has_one_share_however_often_it_comes() {
         let mut shares = Shares::default();
-        let (first, second) = (shares.enter(None), shares.enter(None));
-        assert!(shares.is_first(first) && !shares.is_first(second));
+        let (first, second) = (shares.enter(None, 100), shares.enter(None, 100));
+        assert!(shares.is_first(first));
         shares.leave(first);
         assert!(shares.is_first(second));
+        shares.leave(second);
+        shares.pass(peer(1), MIB);
+        let waits = shares.enter(peer(1), 1);
+        let mut before = 0;
+        loop {
+            let one = shares.enter(None, MIB / 4);
+            if !shares.is_first(one) {
+                break;
+            }
+            serve(&mut shares, one);
+            before += 1;
+        }
+        assert!(before <= 5, "{before} came before who waits");
+        serve(&mut shares, waits);
     }
 
     #[test]
     fn connections_that_ended_are_forgotten() {
         let mut shares = Shares::default();
         for number in 0..10_000 {
-            shares.serve(peer(number), None, 10);
-            let place = shares.enter(peer(number));
-            serve(&mut shares, number, place, 10);
+            shares.pass(peer(number), 10);
+            let place = shares.enter(peer(number), 10);
+            serve(&mut shares, place);
         }
-        assert!(
-            shares.ends.len() <= 2 * REMEMBERED_LEAST,
-            "{}",
-            shares.ends.len()
-        );
+        let kept = shares.ends.len();
+        assert!(kept <= 2 * REMEMBERED_LEAST, "{kept}");
     }
 
     proptest! {
@@ -175,16 +192,17 @@ mod tests {
         fn shares_are_equal_but_for_a_request(sizes in prop::collection::vec(1usize..1000, 2..6)) {
             let mut shares = Shares::default();
             let mut got = vec![0usize; sizes.len()];
-            let mut line: Vec<(usize, Place)> = Vec::new();
-            for (one, _) in sizes.iter().enumerate() {
-                line.push((one, shares.enter(peer(one as u16))));
-            }
+            let enter = |shares: &mut Shares, one: usize| {
+                (one, shares.enter(peer(one as u16), sizes[one]))
+            };
+            let mut line: Vec<(usize, Place)> =
+                (0..sizes.len()).map(|one| enter(&mut shares, one)).collect();
             for _ in 0..2000 {
                 let at = line.iter().position(|(_, place)| shares.is_first(*place)).unwrap();
                 let (one, place) = line.swap_remove(at);
-                serve(&mut shares, one as u16, place, sizes[one]);
+                serve(&mut shares, place);
                 got[one] += sizes[one];
-                line.push((one, shares.enter(peer(one as u16))));
+                line.push(enter(&mut shares, one));
             }
             let (least, most) = (got.iter().min().unwrap(), got.iter().max().unwrap());
             prop_assert!(most - least <= 2 * sizes.iter().max().unwrap(), "{got:?}");

@@ -1,6 +1,7 @@
 //! A whole node on a real disk, with a face of one line per command: topics through the control
 //! plane, records into every core's log, restart, deletion.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -16,7 +17,7 @@ use ringlog_types::{Offset, PartitionId, Sequence, TopicNumber};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::append::{BatchRange, FrameOrCopy};
+use super::append::{Appended, BatchRange, FrameOrCopy};
 use super::core::CoreHandle;
 use super::directory::DataDirectory;
 use super::supervisor::{Node, NodeError, Storage};
@@ -107,6 +108,7 @@ async fn answer(core: &CoreHandle, words: &[&str]) -> Result<String, String> {
             }
         }
         ["append", name, index, value] => append(core, partition(core, name, index)?, value).await,
+        ["shares", name, index] => shares(core, partition(core, name, index)?).await,
         ["read", name, index] => read(core, partition(core, name, index)?).await,
         ["wait", name, index] => {
             core.progress(&[partition(core, name, index)?]).await;
@@ -138,22 +140,56 @@ fn partition(core: &CoreHandle, name: &str, index: &str) -> Result<PartitionId, 
     }
 }
 
-async fn append(core: &CoreHandle, partition: PartitionId, value: &str) -> Result<String, String> {
+fn one_batch(core: &CoreHandle, partition: PartitionId, value: &str) -> (BatchRange, Vec<u8>) {
     let now_ms = core.with(|core| core.now_ms());
-    let mut bytes = batch::Builder::new()
+    let bytes = batch::Builder::new()
         .push(now_ms, None, Some(value.as_bytes()), &[])
         .build();
-    let header = batch::validate(&bytes).unwrap();
     let range = BatchRange {
         partition,
         range: 0..bytes.len(),
-        header,
+        header: batch::validate(&bytes).unwrap(),
     };
-    core.room(None, bytes.len()).await;
-    let mut results =
-        core.with(|core| core.append_records(&[range], FrameOrCopy::Copy(&mut bytes)));
+    (range, bytes)
+}
+
+fn append_now(core: &CoreHandle, range: BatchRange, bytes: &mut [u8]) -> Result<Appended, String> {
+    let mut results = core.with(|core| core.append_records(&[range], FrameOrCopy::Copy(bytes)));
     let appended = results.remove(0).map_err(|error| error.to_string())?;
     assert!(appended.sequence > Sequence::NONE);
+    Ok(appended)
+}
+
+/// Fills the log's queue, and lets three wait for it: one that gives up, one that has brought much, and
+/// one that has not. Who came to its turn, in that order.
+async fn shares(core: &CoreHandle, partition: PartitionId) -> Result<String, String> {
+    const BYTES: usize = 128 << 10;
+    let peer = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
+    core.room(peer(1), BYTES).await;
+    let value = "x".repeat(BYTES);
+    // Nobody else runs meanwhile, so nothing is written.
+    while core.with(|core| core.has_room(BYTES)) {
+        let (range, mut bytes) = one_batch(core, partition, &value);
+        append_now(core, range, &mut bytes)?;
+    }
+    let order = RefCell::new(Vec::new());
+    let wait = async |port, who| {
+        core.room(peer(port), BYTES).await;
+        order.borrow_mut().push(who);
+    };
+    tokio::select! {
+        biased;
+        () = wait(2, "gave up") => {}
+        () = std::future::ready(()) => {}
+    }
+    tokio::join!(wait(1, "much"), wait(3, "little"));
+    Ok(order.take().join(","))
+}
+
+async fn append(core: &CoreHandle, partition: PartitionId, value: &str) -> Result<String, String> {
+    let (range, mut bytes) = one_batch(core, partition, value);
+    core.room(None, bytes.len()).await;
+    let appended = append_now(core, range, &mut bytes)?;
     core.durable(appended.sequence)
         .await
         .map_err(|error| error.to_string())?;
@@ -278,6 +314,21 @@ async fn connect(node: &Node) -> Vec<Client> {
         clients.push(Client::connect(*address).await);
     }
     clients
+}
+
+#[test]
+fn who_brought_little_is_served_before_who_brought_much_and_came_first() {
+    let dir = tempfile::tempdir().unwrap();
+    on_runtime(async {
+        let node = launch(dir.path(), &[]).await.unwrap();
+        let mut cores = connect(&node).await;
+        assert_eq!(cores[0].ask("create shared 1").await, "ok");
+        for _ in 0..3 {
+            let order = ask_owner(&mut cores, "shares shared 0").await;
+            assert_eq!(order, "little,much");
+        }
+        node.stop().await.unwrap();
+    });
 }
 
 #[test]

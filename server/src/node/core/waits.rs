@@ -172,17 +172,17 @@ impl CoreHandle {
 
     /// Waits until it is the connection's turn, and the log takes `bytes` of records without
     /// answering [`ringlog_storage::log::AppendError::Busy`] (or is closed: the append says so then). Append in the
-    /// same turn, before the next wait. Connections get equal shares of the bytes; what has none
-    /// comes as soon as any.
+    /// same turn, before the next wait. Connections get equal shares of the bytes; what comes without
+    /// one shares as if it were one.
     pub async fn room(&self, peer: Option<SocketAddr>, bytes: usize) {
         let shared = &*self.0;
         let is_room = || self.with(|core| core.has_room(bytes)) || self.failure().is_some();
         if shared.shares.borrow().is_empty() && is_room() {
-            shared.shares.borrow_mut().serve(peer, None, bytes);
+            shared.shares.borrow_mut().pass(peer, bytes);
             return;
         }
         shared.metrics.room_waits.add(1);
-        let place = shared.shares.borrow_mut().enter(peer);
+        let place = shared.shares.borrow_mut().enter(peer, bytes);
         let turn = Turn { core: self, place };
         loop {
             std::future::poll_fn(|cx| {
@@ -195,7 +195,7 @@ impl CoreHandle {
             })
             .await;
             if is_room() {
-                shared.shares.borrow_mut().serve(peer, Some(place), bytes);
+                shared.shares.borrow_mut().serve(place);
                 drop(turn);
                 return;
             }
