@@ -182,11 +182,12 @@ fn a_connection_without_requests_is_closed_after_its_idle_time() -> Result<()> {
     check_goes_on(&mut node)
 }
 
-#[test]
-fn a_connection_beyond_the_limit_is_refused_and_the_others_go_on() -> Result<()> {
-    let mut node = Node::with(NodeOptions::new(1).arguments(["--max-connections", "4"]))?;
+/// With so many connections at the most by an option: one more is refused, said with the setting's name
+/// and counted, the others go on, and a place that is given back can be taken again.
+fn check_connections(option: &str, most: usize, kind: &str) -> Result<()> {
+    let mut node = Node::with(NodeOptions::new(1).arguments([option, &most.to_string()]))?;
     let from = node.log_position()?;
-    let mut clients: Vec<_> = (0..4)
+    let mut clients: Vec<_> = (0..most)
         .map(|_| Connection::open(node.kafka(0)))
         .collect::<Result<_>>()?;
     for client in &mut clients {
@@ -194,15 +195,12 @@ fn a_connection_beyond_the_limit_is_refused_and_the_others_go_on() -> Result<()>
     }
     let mut beyond = Connection::open(node.kafka(0))?;
     beyond.closed()?;
-    println!(
-        "{}",
-        node.log_line(
-            from,
-            &[&format!(":{}", beyond.local_port()?), "max_connections"]
-        )?
-    );
+    let setting = option.trim_start_matches("--").replace('-', "_");
+    let named = [&*format!(":{}", beyond.local_port()?), &setting];
+    println!("{}", node.log_line(from, &named)?);
+    let refused = format!(r#"ringlog_errors_total{{core="0",kind="{kind}"}}"#);
+    assert!(http::metric(node.http(), &refused)? >= 1.0);
     clients[0].create_topic(TOPIC, 1, &[])?;
-    // A place that is given back can be taken again.
     clients.clear();
     until("a free place", || {
         let mut client = Connection::open(node.kafka(0))?;
@@ -212,33 +210,14 @@ fn a_connection_beyond_the_limit_is_refused_and_the_others_go_on() -> Result<()>
 }
 
 #[test]
+fn a_connection_beyond_the_limit_is_refused_and_the_others_go_on() -> Result<()> {
+    check_connections("--max-connections", 4, "too_many_connections")
+}
+
+#[test]
 fn a_connection_too_many_of_one_address_is_refused() -> Result<()> {
-    let limit = ["--max-connections-per-address", "2"];
-    let mut node = Node::with(NodeOptions::new(1).arguments(limit))?;
-    let from = node.log_position()?;
-    let mut clients: Vec<_> = (0..2)
-        .map(|_| Connection::open(node.kafka(0)))
-        .collect::<Result<_>>()?;
-    for client in &mut clients {
-        client.request(api::API_VERSIONS, 0, &[])?;
-    }
-    let mut beyond = Connection::open(node.kafka(0))?;
-    beyond.closed()?;
-    let named = [
-        &*format!(":{}", beyond.local_port()?),
-        "max_connections_per_address",
-    ];
-    println!("{}", node.log_line(from, &named)?);
-    let kind = r#"ringlog_errors_total{core="0",kind="too_many_connections_of_address"}"#;
-    assert!(http::metric(node.http(), kind)? >= 1.0);
-    clients[0].create_topic(TOPIC, 1, &[])?;
-    // A place that is given back can be taken again.
-    clients.clear();
-    until("a free place", || {
-        let mut client = Connection::open(node.kafka(0))?;
-        Ok(client.request(api::API_VERSIONS, 0, &[]).ok())
-    })?;
-    check_goes_on(&mut node)
+    let kind = "too_many_connections_of_address";
+    check_connections("--max-connections-per-address", 2, kind)
 }
 
 #[test]

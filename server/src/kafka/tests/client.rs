@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use clap::Command;
@@ -218,12 +218,13 @@ impl Client {
         }
     }
 
-    /// Creates a topic of one partition; its id, and the core that leads it.
-    pub fn create(
+    /// Creates a topic of so many partitions; its id.
+    pub fn create_wide(
         &mut self,
         name: &'static str,
+        partitions: i32,
         configs: &[(&'static str, &'static str)],
-    ) -> Topic {
+    ) -> Uuid {
         let configs = configs.iter().map(|(name, value)| {
             CreatableTopicConfig::default()
                 .with_name(StrBytes::from_static_str(name))
@@ -231,18 +232,28 @@ impl Client {
         });
         let topic = CreatableTopic::default()
             .with_name(topic_name(name))
-            .with_num_partitions(1)
+            .with_num_partitions(partitions)
             .with_replication_factor(3)
             .with_configs(configs.collect());
         let request = CreateTopicsRequest::default().with_topics(vec![topic]);
         let response: CreateTopicsResponse = self.call(ApiKey::CreateTopics, 7, &request);
         let result = &response.topics[0];
         assert_eq!(result.error_code, 0, "{:?}", result.error_message);
+        result.topic_id
+    }
+
+    /// Creates a topic of one partition; its id, and the core that leads it.
+    pub fn create(
+        &mut self,
+        name: &'static str,
+        configs: &[(&'static str, &'static str)],
+    ) -> Topic {
+        let id = self.create_wide(name, 1, configs);
         let metadata = self.metadata(name);
         let leader = metadata.topics[0].partitions[0].leader_id.0;
         Topic {
             name,
-            id: result.topic_id,
+            id,
             leader: leader as usize,
         }
     }
@@ -293,6 +304,12 @@ pub struct Topic {
     pub name: &'static str,
     pub id: Uuid,
     pub leader: usize,
+}
+
+/// The wall clock, which is the node's as well.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    i64::try_from(since.unwrap().as_millis()).unwrap()
 }
 
 pub fn topic_name(name: &'static str) -> TopicName {

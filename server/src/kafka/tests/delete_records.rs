@@ -6,7 +6,7 @@ use kafka_protocol::messages::delete_records_request::{
 use kafka_protocol::messages::{ApiKey, DeleteRecordsRequest, DeleteRecordsResponse, TopicName};
 use ringlog_types::batch::Builder;
 
-use super::client::{Client, Topic, topic_name, with_node, with_node_in};
+use super::client::{Client, Topic, now_ms, topic_name, with_node, with_node_in};
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const OFFSET_OUT_OF_RANGE: i16 = 1;
@@ -185,11 +185,9 @@ fn records_expire_by_their_time_though_their_segment_is_still_written() {
         let mut any = Client::connect(cores[0]);
         let topic = any.create("expiring", &[("retention.ms", "3600000")]);
         let kept = any.create("unlimited", &[("retention.ms", "-1")]);
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now_ms = i64::try_from(now.unwrap().as_millis()).unwrap();
         for topic in [topic, kept] {
             let mut client = Client::connect(cores[topic.leader]);
-            for (offset, timestamp_ms) in [(0, 1000), (1, now_ms)] {
+            for (offset, timestamp_ms) in [(0, 1000), (1, now_ms())] {
                 let batch = Builder::new().push(timestamp_ms, None, Some(b"value"), &[]);
                 assert_eq!(client.produce(9, &topic, batch.build()), (0, offset));
             }

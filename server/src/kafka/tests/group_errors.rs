@@ -21,13 +21,10 @@
 //! | the node stops, its log is closed | COORDINATOR_NOT_AVAILABLE | all that wait |
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::{
-    ApiKey, CreateTopicsRequest, CreateTopicsResponse, JoinGroupRequest, JoinGroupResponse,
-};
+use kafka_protocol::messages::{ApiKey, JoinGroupRequest, JoinGroupResponse};
 use ringlog_engine::groups::GroupError;
 
-use super::client::{Client, topic_name, with_node};
+use super::client::{Client, with_node};
 use super::member::code::*;
 use super::member::{Member, find, text};
 use crate::kafka::errors;
@@ -142,16 +139,7 @@ fn who_lost_its_instance_id_is_fenced_whatever_it_asks() {
 fn commits_and_operators_are_refused_with_kafkas_codes() {
     with_node(TWO_AT_MOST, |cores| {
         let partitions = 300;
-        let wide = CreatableTopic::default()
-            .with_name(topic_name("t"))
-            .with_num_partitions(partitions)
-            .with_replication_factor(1);
-        let request = CreateTopicsRequest::default()
-            .with_topics(vec![wide])
-            .with_timeout_ms(30_000);
-        let mut any = Client::connect(cores[0]);
-        let response: CreateTopicsResponse = any.call(ApiKey::CreateTopics, 5, &request);
-        assert_eq!(response.topics[0].error_code, 0);
+        Client::connect(cores[0]).create_wide("t", partitions, &[]);
 
         let mut member = Member::of(cores, "g");
         assert_eq!(member.delete_group(), GROUP_ID_NOT_FOUND);

@@ -1,13 +1,12 @@
 //! Consumer groups over the wire: found, joined, assigned, committed; and all of it after a
 //! restart.
 
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
-    ApiKey, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
-    FindCoordinatorRequest, FindCoordinatorResponse, JoinGroupRequest, JoinGroupResponse,
-    ListGroupsRequest, ListGroupsResponse, OffsetFetchRequest, OffsetFetchResponse,
-    SyncGroupRequest, SyncGroupResponse,
+    ApiKey, DeleteTopicsRequest, DeleteTopicsResponse, FindCoordinatorRequest,
+    FindCoordinatorResponse, JoinGroupRequest, JoinGroupResponse, ListGroupsRequest,
+    ListGroupsResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest,
+    SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -308,16 +307,7 @@ fn a_commit_of_thousands_of_partitions_is_whole_also_after_a_restart() {
     };
     let wanted: Vec<(i32, i64)> = (0..partitions).map(|at| (at, i64::from(at) + 1)).collect();
     with_node_in(dir.path(), AT_ONCE, |cores| {
-        let wide = CreatableTopic::default()
-            .with_name(topic_name("wide"))
-            .with_num_partitions(partitions)
-            .with_replication_factor(1);
-        let request = CreateTopicsRequest::default()
-            .with_topics(vec![wide])
-            .with_timeout_ms(30_000);
-        let mut any = Client::connect(cores[0]);
-        let response: CreateTopicsResponse = any.call(ApiKey::CreateTopics, 5, &request);
-        assert_eq!(response.topics[0].error_code, 0);
+        Client::connect(cores[0]).create_wide("wide", partitions, &[]);
         let codes = Member::of(cores, "g").commit_all(9, "wide", 0..partitions, "");
         assert!(codes.iter().all(|code| *code == 0));
         assert_eq!(all(cores), wanted);

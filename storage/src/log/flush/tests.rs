@@ -45,6 +45,15 @@ fn open(disk: &SimDisk, config: LogConfig) -> Log<SimIo> {
 
 /// Appends one record of one offset.
 fn append(log: &mut Log<SimIo>, offset: u64, urgency: Urgency) -> Result<Sequence, AppendError> {
+    append_bytes(log, offset, 500, urgency)
+}
+
+fn append_bytes(
+    log: &mut Log<SimIo>,
+    offset: u64,
+    bytes: usize,
+    urgency: Urgency,
+) -> Result<Sequence, AppendError> {
     let meta = EntryMeta {
         partition: partition(),
         kind: EntryKind::Records,
@@ -53,7 +62,7 @@ fn append(log: &mut Log<SimIo>, offset: u64, urgency: Urgency) -> Result<Sequenc
         count: 1,
         max_timestamp: 0,
     };
-    log.append_with(&[(meta, &[7; 500])], urgency)
+    log.append_with(&[(meta, &vec![7; bytes])], urgency)
 }
 
 /// Drives the log until nothing is under way, or `done` says so.
@@ -165,15 +174,7 @@ fn what_is_neither_flushed_nor_read_counts_as_pending() {
 const LONG: usize = 2 * SHORT_BYTES;
 
 fn append_long(log: &mut Log<SimIo>, offset: u64) -> Sequence {
-    let meta = EntryMeta {
-        partition: partition(),
-        kind: EntryKind::Records,
-        machine: 0,
-        base_offset: Offset(offset),
-        count: 1,
-        max_timestamp: 0,
-    };
-    log.append(&[(meta, &vec![7; LONG])]).unwrap()
+    append_bytes(log, offset, LONG, Urgency::Durable).unwrap()
 }
 
 #[test]
