@@ -7,6 +7,7 @@
 //! route but `/healthz` and `/readyz` is behind `guard`.
 
 mod errands;
+mod figures;
 mod guard;
 mod health;
 mod listener;
