@@ -40,6 +40,10 @@ impl Node {
     }
 
     fn start_with(dir: &Path, kafka: &str, http: &str, more: &[&str]) -> Node {
+        Node::start_saying(dir, kafka, http, more, Stdio::piped())
+    }
+
+    fn start_saying(dir: &Path, kafka: &str, http: &str, more: &[&str], said: Stdio) -> Node {
         let ready_file = dir.join("ready.json");
         let data_dir = dir.join("data");
         let _ = std::fs::remove_file(&ready_file);
@@ -50,7 +54,7 @@ impl Node {
             .arg(&ready_file)
             .args(["--kafka-addr", kafka, "--http-addr", http])
             .args(more)
-            .stderr(Stdio::piped())
+            .stderr(said)
             .spawn()
             .unwrap();
         Node {
@@ -94,12 +98,9 @@ impl Node {
 
     fn said(&mut self) -> String {
         let mut said = String::new();
-        self.process
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut said)
-            .unwrap();
+        if let Some(mut stderr) = self.process.stderr.take() {
+            stderr.read_to_string(&mut said).unwrap();
+        }
         said
     }
 }
@@ -130,6 +131,22 @@ fn refused(output: &Output, code: i32, words: &[&str]) {
     assert_eq!(output.status.code(), Some(code), "{said}");
     for word in words {
         assert!(said.contains(word), "{word:?} is missing in: {said}");
+    }
+}
+
+#[test]
+fn a_node_goes_on_when_nothing_takes_its_log() {
+    let (reader, unread) = std::io::pipe().unwrap();
+    drop(reader);
+    let full = std::fs::File::create("/dev/full").unwrap();
+    for nowhere in [Stdio::from(full), Stdio::from(unread)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (any, more) = ("127.0.0.1:0", []);
+        let mut node = Node::start_saying(dir.path(), any, any, &more, nowhere);
+        let ready = node.ready();
+        assert!(get(ready.http, "/readyz").starts_with("HTTP/1.1 200"));
+        node.signal(Signal::TERM);
+        assert!(node.ended().success());
     }
 }
 

@@ -63,13 +63,16 @@ fn read_settings(flags: &ArgMatches) -> anyhow::Result<(Layers, Settings)> {
     Ok((layers, settings))
 }
 
-/// Lines go to standard error; `RUST_LOG` sets how much. Called twice (a node inside another
-/// program), the first one stays.
+/// Lines go to standard error; `RUST_LOG` sets how much. Where that takes none (its disk is full, its
+/// reader gone) they are lost, and the node goes on. Called twice (a node inside another program), the
+/// first one stays.
 fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would say that it cannot say anything, on standard error, and panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let _ = match format {
         LogFormat::Text => lines.with_target(false).try_init(),
