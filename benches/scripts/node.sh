@@ -1,4 +1,4 @@
-# Shared by the scripts of this folder: one node with one core, on ports of its own, in a directory of its own.
+# Shared by the scripts of this folder: one node with one core (CORES), on ports of its own, in a directory of its own.
 # Sourced, not run.
 
 set -euo pipefail
@@ -27,7 +27,7 @@ trap clean_up EXIT
 start_node() {
     if [ "${1:-}" = --keep ]; then shift; else rm -rf "$dir/data" "$dir/ready"; fi
     rm -f "$dir/ready"
-    "$bin/ringlog" serve --data-dir "$dir/data" --cores 1 --kafka-addr "$kafka" --http-addr "$http" \
+    "$bin/ringlog" serve --data-dir "$dir/data" --cores "${CORES:-1}" --kafka-addr "$kafka" --http-addr "$http" \
         --ready-file "$dir/ready" "$@" 2>"$dir/node.log" >&2 &
     pid=$!
     for _ in $(seq 600); do
