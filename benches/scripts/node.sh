@@ -6,8 +6,8 @@ exec </dev/null
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 bin=$root/target/release
 dir=$(mktemp -d "${RINGLOG_BENCH_DIR:-.}/ringlog-bench-XXXXXX")
-kafka=127.0.0.1:${RINGLOG_BENCH_PORT:-39592}
-http=127.0.0.1:$((${RINGLOG_BENCH_PORT:-39592} + 100))
+kafka=127.0.0.1:${RINGLOG_BENCH_PORT:-21592}
+http=127.0.0.1:$((${RINGLOG_BENCH_PORT:-21592} + 100))
 pid=
 
 stop_node() {
@@ -47,4 +47,4 @@ value = json.load(open(sys.argv[1]))
 for key in sys.argv[2].split("."): value = value[key]
 print(value)' "$1" "$2"; }
 
-build() { cargo build --release --quiet --manifest-path "$root/Cargo.toml" -p ringlog-server -p ringlog-loadgen --bins; }
+build() { cargo build --release --quiet --manifest-path "$root/Cargo.toml" --workspace --bin ringlog --bin loadgen; }
