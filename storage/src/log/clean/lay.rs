@@ -1,5 +1,13 @@
 //! The blocks of a cold segment: entries in the order of partition and offset, in blocks of the
 //! usual shape under the segment's key. Runs on the helper: bytes in, bytes out.
+//!
+//! ```text
+//! [ header | entry table | payloads … ]
+//!   one unit, as a rule
+//! ```
+//! Who reads one partition reads the first unit of a block, then what it wants of the rest: so the
+//! table stands right behind the header and is short enough to be read with it, and a partition
+//! that fits a block lies in one.
 
 use std::collections::VecDeque;
 
@@ -14,6 +22,9 @@ use crate::format::manifest::RangeRow;
 
 /// A block is closed at this length. A reader of a small partition reads a piece of it.
 const BLOCK_BYTES: usize = 256 << 10;
+
+/// From this length on a block is closed sooner, where that spares readers a read.
+const CLOSED_SOONER_BYTES: usize = BLOCK_BYTES / 4;
 
 /// A segment that entries are laid out for.
 #[derive(Clone, Debug)]
@@ -46,6 +57,11 @@ pub struct Laid {
     /// What it holds, by partition.
     pub(super) ranges: Vec<RangeRow>,
     pub(super) last_checksum: u64,
+}
+
+/// What an entry takes of a block: its payload and its row of the table.
+pub(super) fn bytes_of(payload: &[u8]) -> usize {
+    payload.len() + EntryHeader::BYTES
 }
 
 fn footer_of(rows: &[(PartitionId, BlockRef)]) -> Vec<u8> {
@@ -108,12 +124,28 @@ impl Layer {
         }
     }
 
+    /// Entries of another partition come, of so many bytes together: where they would end in the
+    /// next block they begin there.
+    pub fn begin_partition(&mut self, bytes: usize) {
+        let shape = self.shape;
+        if let Some(open) = &mut self.open
+            && open.bytes >= CLOSED_SOONER_BYTES
+            && open.bytes + bytes > BLOCK_BYTES
+            && bytes < BLOCK_BYTES - CLOSED_SOONER_BYTES
+        {
+            open.close_block(&shape);
+        }
+    }
+
     /// Adds an entry. Entries come by partition, and by offset within it.
     pub fn push(&mut self, meta: EntryMeta, payload: Vec<u8>) -> Result<(), NoBlank> {
-        let more = payload.len() + EntryHeader::BYTES;
+        let more = bytes_of(&payload);
         let unit = self.shape.unit;
         if let Some(open) = &mut self.open {
-            if !open.entries.is_empty() && open.bytes + more > BLOCK_BYTES {
+            let table = BlockHeader::BYTES + (open.entries.len() + 1) * EntryHeader::BYTES;
+            let is_full = open.bytes + more > BLOCK_BYTES
+                || (open.bytes >= CLOSED_SOONER_BYTES && table > unit);
+            if !open.entries.is_empty() && is_full {
                 open.close_block(&self.shape);
             }
             let block = (open.bytes + more).next_multiple_of(unit);
@@ -190,7 +222,8 @@ impl Open {
         };
         let number = |value: usize| u32::try_from(value).expect("a block is far below 4 GiB");
         let mut block = vec![0; length];
-        let mut at = BlockHeader::BYTES;
+        let table = BlockHeader::BYTES..BlockHeader::BYTES + entries.len() * EntryHeader::BYTES;
+        let mut at = table.end;
         let mut headers = Vec::with_capacity(entries.len());
         for (meta, payload) in &entries {
             block[at..at + payload.len()].copy_from_slice(payload);
@@ -202,7 +235,6 @@ impl Open {
             });
             at += payload.len();
         }
-        let table = at..at + headers.len() * EntryHeader::BYTES;
         let rows = block[table.clone()].chunks_exact_mut(EntryHeader::BYTES);
         for (row, header) in rows.zip(&headers) {
             header.encode(row);
@@ -255,5 +287,102 @@ impl Open {
                 _ => self.rows.push((meta.partition, row)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringlog_types::TopicNumber;
+
+    use super::*;
+    use crate::format::block;
+    use crate::format::entry_header::EntryKind;
+
+    const UNIT: usize = 4096;
+
+    fn partition(number: u32) -> PartitionId {
+        PartitionId::new(TopicNumber(1), number)
+    }
+
+    /// Partitions with so many entries of so many bytes each, laid out in one segment.
+    fn laid(partitions: &[(u32, u64, usize)]) -> Laid {
+        let shape = Shape {
+            segment_bytes: 64 << 20,
+            unit: UNIT,
+            epoch: 1,
+            wall_ms: 0,
+        };
+        let blank = Blank {
+            segment: 7,
+            nonce: 9,
+        };
+        let mut layer = Layer::new(shape, vec![blank]);
+        for (number, entries, bytes) in partitions {
+            let payload = vec![7; *bytes];
+            let count = usize::try_from(*entries).expect("few");
+            layer.begin_partition(bytes_of(&payload) * count);
+            for at in 0..*entries {
+                let meta = EntryMeta {
+                    partition: partition(*number),
+                    kind: EntryKind::Records,
+                    machine: 0,
+                    base_offset: Offset(at),
+                    count: 1,
+                    max_timestamp: -1,
+                };
+                layer.push(meta, payload.clone()).expect("it fits");
+            }
+        }
+        layer.finish().remove(0)
+    }
+
+    /// The partitions of each block, each block having been decoded.
+    fn partitions_of_blocks(laid: &Laid) -> Vec<Vec<u32>> {
+        let key = Key::derive(laid.blank.nonce);
+        let partitions = |bytes: &Vec<u8>| {
+            let layout = block::decode(&key, bytes, UNIT).expect("a sound block");
+            assert_eq!(block::damaged_payloads(&layout, bytes), Vec::<usize>::new());
+            let table = layout.header.table_offset as usize
+                + layout.header.entry_count as usize * EntryHeader::BYTES;
+            assert!(
+                table <= UNIT || bytes.len() <= CLOSED_SOONER_BYTES + UNIT,
+                "a table to {table} of a block of {} bytes",
+                bytes.len()
+            );
+            let mut numbers: Vec<u32> = layout
+                .entries
+                .iter()
+                .map(|e| e.meta.partition.index())
+                .collect();
+            numbers.dedup();
+            numbers
+        };
+        laid.blocks.iter().map(partitions).collect()
+    }
+
+    #[test]
+    fn a_partition_that_fits_a_block_lies_in_one() {
+        let laid = laid(&[
+            (0, 6, 16 << 10),
+            (1, 6, 16 << 10),
+            (2, 6, 16 << 10),
+            (3, 1, 100),
+        ]);
+        assert_eq!(partitions_of_blocks(&laid), [vec![0, 1], vec![2, 3]]);
+    }
+
+    #[test]
+    fn a_larger_one_takes_what_there_is_of_a_block() {
+        let laid = laid(&[(0, 6, 16 << 10), (1, 30, 16 << 10)]);
+        assert_eq!(partitions_of_blocks(&laid), [vec![0, 1], vec![1], vec![1]]);
+    }
+
+    #[test]
+    fn a_table_is_read_with_the_header_unless_entries_are_tiny() {
+        let of_2_kib = laid(&[(0, 100, 2000), (1, 100, 2000)]);
+        assert!(partitions_of_blocks(&of_2_kib).len() >= 3);
+        let tiny = laid(&[(0, 3000, 20)]);
+        let blocks = partitions_of_blocks(&tiny).len();
+        assert!((3..=4).contains(&blocks), "{blocks} blocks");
     }
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use ringlog_types::batch::BatchHeader;
 use ringlog_types::{Offset, PartitionId};
 
-use super::lay::{Blank, Laid, Layer, Shape};
+use super::lay::{Blank, Laid, Layer, Shape, bytes_of};
 use crate::format::block::{self, BlockFault, Layout};
 use crate::format::checksum::{Key, payload_checksum};
 use crate::format::entry_header::{EntryKind, EntryMeta};
@@ -346,9 +346,12 @@ impl Gathered {
 
     fn lay(self, shape: Shape, blanks: Vec<Blank>) -> Result<Vec<Laid>, CleanFault> {
         let mut layer = Layer::new(shape, blanks);
-        for (meta, payload) in self.entries.into_values().flatten() {
-            let pushed = layer.push(meta, payload);
-            pushed.map_err(|_| CleanFault::Full)?;
+        for entries in self.entries.into_values() {
+            layer.begin_partition(entries.iter().map(|entry| bytes_of(&entry.1)).sum());
+            for (meta, payload) in entries {
+                let pushed = layer.push(meta, payload);
+                pushed.map_err(|_| CleanFault::Full)?;
+            }
         }
         Ok(layer.finish())
     }
