@@ -2,7 +2,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `api`, `failure` | requests to the node; what goes wrong, and the exit status for it |
+//! | `api`, `tls` | requests to the node; whom TLS trusts |
+//! | `failure` | what goes wrong, and the exit status for it |
 //! | `arguments`, `time`, `table` | what the commands share: flags, times, columns |
 //! | `topic`, `group`, `reset` | `ringlog topic …`, `ringlog group …` |
 //! | `produce`, `consume`, `readers` | `ringlog produce`, `ringlog consume` |
@@ -17,6 +18,7 @@ mod readers;
 mod reset;
 mod table;
 mod time;
+mod tls;
 mod topic;
 
 use std::process::ExitCode;
