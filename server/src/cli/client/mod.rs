@@ -6,6 +6,7 @@
 //! | `failure` | what goes wrong, and the exit status for it |
 //! | `arguments`, `time`, `table` | what the commands share: flags, times, columns |
 //! | `topic`, `group`, `reset` | `ringlog topic …`, `ringlog group …` |
+//! | `user`, `password` | `ringlog user …`; where a password comes from |
 //! | `produce`, `consume`, `readers` | `ringlog produce`, `ringlog consume` |
 
 mod api;
@@ -13,6 +14,7 @@ mod arguments;
 mod consume;
 mod failure;
 mod group;
+mod password;
 mod produce;
 mod readers;
 mod reset;
@@ -20,16 +22,18 @@ mod table;
 mod time;
 mod tls;
 mod topic;
+mod user;
 
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
 /// The subcommands.
-pub(super) fn commands() -> [Command; 4] {
+pub(super) fn commands() -> [Command; 5] {
     [
         topic::command(),
         group::command(),
+        user::command(),
         produce::command(),
         consume::command(),
     ]
@@ -40,6 +44,7 @@ pub(super) fn run(name: &str, flags: &ArgMatches) -> Option<ExitCode> {
     let outcome = match name {
         "topic" => topic::run(flags),
         "group" => group::run(flags),
+        "user" => user::run(flags),
         "produce" => produce::run(flags),
         "consume" => consume::run(flags),
         _ => return None,
