@@ -1,13 +1,21 @@
-"""Records, topics and groups over HTTP beside confluent-kafka: what one writes the other reads."""
+"""Records, topics, groups and users over HTTP beside confluent-kafka: what one writes the other reads."""
 
 import base64
+import hashlib
 import json
+import secrets
 import sys
 import threading
 
 from checks import Failed, check, check_equal, feature, main, topic_name, until
 from confluent_session import admin, consume, create_topic, produce, producer
 from confluent_kafka import Consumer, TopicCollection, TopicPartition
+from confluent_kafka.admin import (
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialDeletion,
+    UserScramCredentialUpsertion,
+)
 from http_session import call, expect, get, metric, problem
 
 NDJSON = "application/x-ndjson"
@@ -285,6 +293,76 @@ def groups(bootstrap):
     problem(404, "GROUP_ID_NOT_FOUND", call("DELETE", f"/groups/{group}"))
 
 
+def credential(mechanism="SCRAM-SHA-256", iterations=8192, **changed):
+    """What a client sends of the password "secret"."""
+    salt = secrets.token_bytes(24)
+    hashed = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}[mechanism]
+    salted = hashlib.pbkdf2_hmac(hashed, b"secret", salt, iterations)
+    made = {"mechanism": mechanism, "iterations": iterations,
+            "salt_base64": base64.b64encode(salt).decode(),
+            "salted_password_base64": base64.b64encode(salted).decode()}
+    return {**made, **changed}
+
+
+def put_user(name, *credentials):
+    return call("PUT", f"/users/{name}", {"credentials": list(credentials)})
+
+
+@feature
+def users(bootstrap):
+    check_equal(get("/users"), {"users": [], "next": None}, "nobody")
+    both = [credential(), credential("SCRAM-SHA-512", 4096)]
+    expect(204, put_user("b%C3%B6b%2Fx", *both))
+    kept = [{"mechanism": "SCRAM-SHA-256", "iterations": 8192},
+            {"mechanism": "SCRAM-SHA-512", "iterations": 4096}]
+    answer = call("GET", "/users")
+    wanted = {"users": [{"name": "böb/x", "credentials": kept}], "next": None}
+    check_equal(answer.json(), wanted, "mechanisms and iterations, and nothing else")
+    described = admin(bootstrap).describe_user_scram_credentials(["böb/x"])["böb/x"].result(30)
+    found = {info.mechanism: info.iterations for info in described.scram_credential_infos}
+    wanted = {ScramMechanism.SCRAM_SHA_256: 8192, ScramMechanism.SCRAM_SHA_512: 4096}
+    check_equal(found, wanted, "Kafka's admin client sees the same")
+    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 5000)
+    altered = [UserScramCredentialUpsertion("ann", info, b"secret"),
+               UserScramCredentialDeletion("böb/x", ScramMechanism.SCRAM_SHA_256)]
+    for done in admin(bootstrap).alter_user_scram_credentials(altered).values():
+        done.result(30)
+    first = get("/users", limit=1)
+    wanted = {"name": "ann", "credentials": [{"mechanism": "SCRAM-SHA-512", "iterations": 5000}]}
+    check_equal(first, {"users": [wanted], "next": "ann"}, "what that one makes is listed, in pages")
+    rest = get("/users", after="ann")
+    check_equal(rest, {"users": [{"name": "böb/x", "credentials": kept[1:]}], "next": None}, "the rest")
+    for wrong in (credential(iterations=4095), credential(iterations=16385), {**credential(), "iterations": -1},
+                  credential(salt_base64=""), credential(salted_password_base64="AAAA"),
+                  credential(salt_base64=base64.b64encode(b"x" * 257).decode())):
+        problem(400, "UNACCEPTABLE_CREDENTIAL", put_user("carl", wrong))
+    problem(400, "UNACCEPTABLE_CREDENTIAL", put_user("x" * 256, credential()))
+    problem(400, "UNSUPPORTED_SASL_MECHANISM", put_user("carl", {**credential(), "mechanism": "PLAIN"}))
+    problem(400, "DUPLICATE_RESOURCE", put_user("carl", credential(), credential()))
+    problem(400, "INVALID_REQUEST", put_user("carl"))
+    problem(400, "INVALID_REQUEST", put_user("carl", credential(salt_base64="?")))
+    problem(400, "INVALID_REQUEST", put_user("carl", credential(password="secret")))
+    problem(404, "INVALID_REQUEST", put_user("", credential()))
+    problem(413, "MESSAGE_TOO_LARGE", put_user("carl", credential(salt_base64="A" * (2 << 20))))
+    page = {"Origin": "http://elsewhere.example", "Content-Type": "application/json"}
+    body = json.dumps({"credentials": [credential()]}).encode()
+    problem(403, "INVALID_REQUEST", call("PUT", "/users/carl", body, page))
+    names = [user["name"] for user in get("/users")["users"]]
+    check_equal(names, ["ann", "böb/x"], "of what is refused nothing is done")
+    problem(404, "RESOURCE_NOT_FOUND", call("DELETE", "/users/carl"))
+    problem(404, "RESOURCE_NOT_FOUND", call("DELETE", "/users/ann", mechanism="SCRAM-SHA-256"))
+    problem(400, "UNSUPPORTED_SASL_MECHANISM", call("DELETE", "/users/ann", mechanism="PLAIN"))
+    expect(204, put_user("ann", credential()))
+    expect(204, call("DELETE", "/users/ann", mechanism="SCRAM-SHA-512"))
+    check_equal(get("/users", limit=1)["users"][0]["credentials"], kept[:1], "one of both is gone")
+    expect(204, put_user("ann", credential("SCRAM-SHA-512")))
+    for name in ("ann", "b%C3%B6b%2Fx"):
+        expect(204, call("DELETE", f"/users/{name}"))
+    check_equal(get("/users")["users"], [], "all are gone")
+    check(metric('ringlog_http_requests_total{route="/users/{user}",method="PUT",status="204"}') >= 3,
+          "and counted")
+
+
 @feature
 def the_description_is_valid_and_true(bootstrap):
     try:
@@ -297,7 +375,9 @@ def the_description_is_valid_and_true(bootstrap):
     check(True, "the description is OpenAPI 3.1")
     count = 0
     for path, operations in description["paths"].items():
-        filled = path.replace("{partition}", "0").replace("{topic}", "no-such").replace("{group}", "no-such")
+        filled = path.replace("{partition}", "0")
+        for name in ("{topic}", "{group}", "{user}"):
+            filled = filled.replace(name, "no-such")
         for method in operations:
             answer = call(method.upper(), filled)
             if answer.status == 405 or b"there is nothing at" in answer.body:
@@ -306,7 +386,7 @@ def the_description_is_valid_and_true(bootstrap):
             if str(answer.status) not in statuses:
                 raise Failed(f"{method} {path} answers {answer.status}, which it does not describe")
             count += 1
-    check(count >= 20, f"{count} operations are there")
+    check(count >= 23, f"{count} operations are there")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-//! Records, topics and groups over HTTP, by Python's own library beside confluent-kafka, against a
+//! Records, topics, groups and users over HTTP, by Python's own library beside confluent-kafka, against a
 //! node of two cores: each feature of the client script is a test here.
 
 use anyhow::Result;
@@ -44,5 +44,6 @@ features! {
     topics
     offsets_and_deleted_records
     groups
+    users
     the_description_is_valid_and_true
 }

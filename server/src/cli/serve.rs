@@ -13,6 +13,7 @@ use ringlog_storage::io::uring::{self, UringOptions};
 use ringlog_storage::log::LogConfig;
 use ringlog_tuning::profile::Profile;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::subscriber::set_global_default;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Layers, LogFormat, Settings};
@@ -74,9 +75,11 @@ fn start_logging(format: LogFormat) {
         // It would say that it cannot say anything, on standard error, and panic.
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
+    // Not `try_init`: it would also take what dependencies say by the `log` crate, such as rustls about
+    // each client's mistakes, as many lines as they make.
     let _ = match format {
-        LogFormat::Text => lines.with_target(false).try_init(),
-        LogFormat::Json => lines.json().try_init(),
+        LogFormat::Text => set_global_default(lines.with_target(false).finish()),
+        LogFormat::Json => set_global_default(lines.json().finish()),
     };
 }
 

@@ -1,4 +1,4 @@
-//! The HTTP face: records, topics and groups for people without a Kafka client; health, readiness
+//! The HTTP face: records, topics, groups and users for people without a Kafka client; health, readiness
 //! and metrics. Runs on the supervisor's runtime, so that it answers while cores recover, and that
 //! neither a scrape nor the reading of JSON holds a core.
 //!
@@ -114,6 +114,7 @@ async fn count(State(face): State<Face>, request: Request, next: Next) -> Respon
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
+        Method::PUT => "PUT",
         Method::PATCH => "PATCH",
         Method::DELETE => "DELETE",
         _ => "other",

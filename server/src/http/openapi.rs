@@ -12,7 +12,7 @@ use super::rest::Face;
 #[openapi(
     info(
         title = "Ringlog",
-        description = "Records, topics and consumer groups over HTTP; health and metrics. What goes wrong is \
+        description = "Records, topics, consumer groups and users over HTTP; health and metrics. What goes wrong is \
             told as application/problem+json (RFC 9457), with Kafka's name and number for it.",
     ),
     servers((url = "/")),
@@ -20,6 +20,7 @@ use super::rest::Face;
         (name = "records", description = "Records in and out"),
         (name = "topics", description = "Topics and their configuration"),
         (name = "groups", description = "Consumer groups and their offsets"),
+        (name = "users", description = "Who may log in, and by what"),
         (name = "node", description = "How the node is"),
     )
 )]

@@ -299,6 +299,9 @@ fn the_description_names_every_route() {
             "delete /groups/{group}",
             "post /groups/{group}/offsets",
             "delete /groups/{group}/offsets",
+            "get /users",
+            "put /users/{user}",
+            "delete /users/{user}",
         ];
         expected.sort_unstable();
         assert_eq!(operations, expected);

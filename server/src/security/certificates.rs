@@ -128,7 +128,11 @@ fn certified_key(files: &Certificate) -> Result<Arc<CertifiedKey>, CertificateEr
         })
 }
 
-fn certificates(
+/// The certificates in a file, one at least. `what` says what they are for.
+///
+/// # Errors
+/// When there is none to be had.
+pub fn certificates(
     path: &Path,
     what: &'static str,
 ) -> Result<Vec<CertificateDer<'static>>, CertificateError> {

@@ -43,14 +43,27 @@ pub fn of_password(
     salt: Vec<u8>,
     iterations: u32,
 ) -> Credential {
+    let salted = salted_password(mechanism, password, &salt, iterations);
+    of_salted_password(mechanism, &salted, salt, iterations)
+}
+
+/// A salted password: whoever has it can log in, and learns no more of the password than by
+/// guessing. Takes milliseconds: not for a core.
+#[must_use]
+pub fn salted_password(
+    mechanism: Mechanism,
+    password: &[u8],
+    salt: &[u8],
+    iterations: u32,
+) -> Zeroizing<Vec<u8>> {
     let algorithm = match mechanism {
         Mechanism::ScramSha256 => pbkdf2::PBKDF2_HMAC_SHA256,
         Mechanism::ScramSha512 => pbkdf2::PBKDF2_HMAC_SHA512,
     };
     let rounds = NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN);
     let mut salted = Zeroizing::new(vec![0; mechanism.key_bytes()]);
-    pbkdf2::derive(algorithm, rounds, &salt, password, &mut salted);
-    of_salted_password(mechanism, &salted, salt, iterations)
+    pbkdf2::derive(algorithm, rounds, salt, password, &mut salted);
+    salted
 }
 
 /// The credential of a password that was salted elsewhere, as clients of KIP-554 do. A few

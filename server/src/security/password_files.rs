@@ -1,5 +1,7 @@
-//! The password files that a node is started with.
+//! Passwords out of files: those that a node is started with, and whatever else a password comes from.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -30,21 +32,39 @@ pub(super) fn read(
     read.collect()
 }
 
-fn password(path: &Path) -> Result<Password, String> {
-    let mut bytes = Zeroizing::new(std::fs::read(path).map_err(|error| error.to_string())?);
+/// The password in a file.
+///
+/// # Errors
+/// Why there is none, for people.
+pub fn password(path: &Path) -> Result<Password, String> {
+    take(File::open(path).map_err(|error| error.to_string())?)
+}
+
+/// The password that comes from somewhere: all of it, without the end of its last line.
+///
+/// # Errors
+/// Why there is none, for people.
+pub fn take(from: impl Read) -> Result<Password, String> {
+    // One more than there may be, and the end of its line: in a buffer that never grows, which
+    // would leave copies behind.
+    let most = PASSWORD_BYTES + 3;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most));
+    let mut from = from.take(most as u64);
+    from.read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
     for end in [b'\n', b'\r'] {
         if bytes.last() == Some(&end) {
             bytes.pop();
         }
     }
-    if (1..=PASSWORD_BYTES).contains(&bytes.len()) {
-        Ok(bytes)
-    } else {
-        Err(format!(
-            "it has {} bytes; 1 to {PASSWORD_BYTES} are possible",
-            bytes.len()
-        ))
-    }
+    let found = match bytes.len() {
+        0 => "nothing",
+        length if length > PASSWORD_BYTES => "more",
+        _ => return Ok(bytes),
+    };
+    Err(format!(
+        "1 to {PASSWORD_BYTES} bytes are possible, and there is {found}"
+    ))
 }
 
 #[cfg(test)]
@@ -65,10 +85,15 @@ mod tests {
         assert_eq!(take(" a b\r\n").unwrap(), " a b");
         let refused = take("\n").unwrap_err();
         assert!(
-            refused.contains("alice") && refused.contains("0 bytes"),
+            refused.contains("alice") && refused.contains("there is nothing"),
             "{refused}"
         );
-        assert!(take(&"x".repeat(PASSWORD_BYTES + 1)).is_err());
+        let longest = "x".repeat(PASSWORD_BYTES);
+        assert_eq!(take(&format!("{longest}\r\n")).unwrap(), longest);
+        for more in [format!("{longest}x"), format!("{longest}\n\n\n")] {
+            let refused = take(&more).unwrap_err();
+            assert!(refused.contains("there is more"), "{refused}");
+        }
         std::fs::remove_file(&path).unwrap();
         assert!(read(&users).is_err());
     }

@@ -1,5 +1,6 @@
 //! Who gets in: TLS and SASL with clients that were not written here, and everybody else outside.
 
+mod command_line;
 mod rig;
 
 use std::io::{ErrorKind, Read, Write};

@@ -7,9 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::http::{HeaderMap, Method, Request, Uri};
+use ureq::http::{HeaderMap, Method, Request, StatusCode, Uri};
 
 use super::failure::Failure;
+use super::tls::{self, Trust};
 
 /// Longest answer that is read. The node bounds its own below this.
 const MOST_BYTES: u64 = 128 << 20;
@@ -34,6 +35,8 @@ pub(super) struct Api {
     /// Without name and password.
     url: String,
     authorization: Option<String>,
+    /// Of https.
+    trust: Option<Trust>,
 }
 
 /// What a node answers.
@@ -53,20 +56,26 @@ struct Problem {
 }
 
 impl Api {
-    /// The node at a URL, perhaps with name and password in it.
+    /// The node at a URL, perhaps with name and password in it; with https its certificate is
+    /// checked.
     ///
     /// # Errors
-    /// When it is none.
-    pub(super) fn new(url: &str) -> Result<Api, Failure> {
+    /// When it is none, or there is nothing to check its certificate against.
+    pub(super) fn new(url: &str, trust: Trust) -> Result<Api, Failure> {
         let wrong = |cause: &str| {
-            let what = "http://127.0.0.1:9080, or http://name:password@host:port, is expected";
-            Failure::WrongUse(format!("--url is {url:?}: {cause}; {what}"))
+            let what = "http://127.0.0.1:9080, or https://name:password@host:port, is expected";
+            // A name and a password are for nobody who reads over a shoulder, or in a log.
+            let shown = url.rsplit_once('@').map(|(_, place)| format!("…@{place}"));
+            let shown = shown.as_deref().unwrap_or(url);
+            Failure::WrongUse(format!("--url is {shown:?}: {cause}; {what}"))
         };
         let uri: Uri = url.parse().map_err(|_| wrong("it is no URL"))?;
         let scheme = uri.scheme_str().ok_or_else(|| wrong("it has no scheme"))?;
-        if scheme != "http" {
-            return Err(wrong("only http is spoken"));
-        }
+        let trust = match scheme {
+            "http" => None,
+            "https" => Some(trust),
+            _ => return Err(wrong("only http and https are spoken")),
+        };
         let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
         let (who, place) = match authority.as_str().rsplit_once('@') {
             Some((who, place)) => (Some(who), place),
@@ -79,12 +88,16 @@ impl Api {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(ANSWER_TIMEOUT))
-            .build();
+            .timeout_global(Some(ANSWER_TIMEOUT));
+        let config = match &trust {
+            None => config,
+            Some(trust) => config.tls_config(trust.config()?),
+        };
         Ok(Api {
-            agent: config.into(),
+            agent: config.build().into(),
             url: format!("{scheme}://{place}{}", uri.path().trim_end_matches('/')),
             authorization,
+            trust,
         })
     }
 
@@ -157,6 +170,14 @@ impl Api {
             let headers = response.headers().clone();
             return Ok(Answer { headers, body });
         }
+        if status == StatusCode::UNAUTHORIZED {
+            let url = self.url.clone();
+            let cause = match self.authorization {
+                None => "none was given",
+                Some(_) => "it knows no such user, or the password is another",
+            };
+            return Err(Failure::NotLetIn { url, cause });
+        }
         let refused = match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => Failure::Refused {
                 error: problem.error,
@@ -170,8 +191,18 @@ impl Api {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {
+        let url = self.url.clone();
+        if let (Some(trust), Some(error)) = (&self.trust, tls::failed(error)) {
+            let (cause, advice) = trust.explain(error);
+            return Failure::Untrusted { url, cause, advice };
+        }
+        if self.trust.is_none() && tls::may_be_missing(error) {
+            let cause = format!("what it answers is not HTTP ({error})");
+            let advice = "does it speak TLS (--http-tls)? then say https:// in --url".to_owned();
+            return Failure::Untrusted { url, cause, advice };
+        }
         Failure::Unreachable {
-            url: self.url.clone(),
+            url,
             cause: error.to_string(),
         }
     }
@@ -215,7 +246,7 @@ mod tests {
             .unwrap();
             String::from_utf8(head).unwrap().to_lowercase()
         });
-        let api = Api::new(&format!("http://ann:s%40y@{address}/")).unwrap();
+        let api = Api::new(&format!("http://ann:s%40y@{address}/"), Trust::System).unwrap();
         let path = format!("/groups/{}", escaped("a/b c"));
         let refused = api.get::<serde_json::Value>(&path).unwrap_err();
         assert!(refused.is_not_found());
@@ -233,9 +264,13 @@ mod tests {
 
     #[test]
     fn what_is_no_url_is_refused() {
-        for url in ["", "127.0.0.1:9080", "https://host", "http:///x", "ftp://x"] {
-            assert!(matches!(Api::new(url), Err(Failure::WrongUse(_))), "{url}");
+        let new = |url| Api::new(url, Trust::System);
+        for url in ["", "127.0.0.1:9080", "http:///x", "ftp://x"] {
+            assert!(matches!(new(url), Err(Failure::WrongUse(_))), "{url}");
         }
-        Api::new("http://localhost:9080").unwrap();
+        new("http://localhost:9080").unwrap();
+        let refused = new("ftp://ann:secret@host").unwrap_err().to_string();
+        assert!(refused.contains("…@host"), "{refused}");
+        assert!(!refused.contains("secret"), "{refused}");
     }
 }

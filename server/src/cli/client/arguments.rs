@@ -1,23 +1,41 @@
 //! Flags that the commands share.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::api::Api;
 use super::failure::{EXIT_STATUSES, Failure};
+use super::tls::Trust;
 
-/// A command that talks to a node: `--url` and the exit statuses.
+/// A command that talks to a node: `--url`, `--ca-cert` and the exit statuses.
 pub(super) fn of_node(command: Command) -> Command {
-    command.after_help(EXIT_STATUSES).arg(
-        Arg::new("url")
-            .long("url")
-            .value_name("URL")
-            .env("RINGLOG_URL")
-            .default_value("http://127.0.0.1:9080")
-            .hide_env_values(true)
-            .help("Where the node answers HTTP; name and password may stand before the host"),
-    )
+    command
+        .after_help(EXIT_STATUSES)
+        .arg(
+            Arg::new("url")
+                .long("url")
+                .value_name("URL")
+                .env("RINGLOG_URL")
+                .default_value("http://127.0.0.1:9080")
+                .hide_env_values(true)
+                .help(
+                    "Where the node answers HTTP, or HTTPS; name and password may stand before \
+                     the host",
+                ),
+        )
+        .arg(
+            Arg::new("ca-cert")
+                .long("ca-cert")
+                .value_name("FILE")
+                .env("RINGLOG_CA_CERT")
+                .value_parser(value_parser!(PathBuf))
+                .help(
+                    "The authorities that may have signed the node's certificate, as PEM \
+                     [default: those that the system trusts]",
+                ),
+        )
 }
 
 /// `--json`.
@@ -41,10 +59,11 @@ pub(super) fn value(name: &'static str, value: &'static str, help: &'static str)
     Arg::new(name).long(name).value_name(value).help(help)
 }
 
-/// The topic or group that the command is about.
+/// The topic, group or user that the command is about.
 pub(super) fn subject(name: &'static str, help: &'static str) -> Arg {
     let shown = match name {
         "topic" => "TOPIC",
+        "user" => "USER",
         _ => "GROUP",
     };
     Arg::new(name).value_name(shown).required(true).help(help)
@@ -52,7 +71,9 @@ pub(super) fn subject(name: &'static str, help: &'static str) -> Arg {
 
 /// The node that is meant.
 pub(super) fn api(flags: &ArgMatches) -> Result<Api, Failure> {
-    Api::new(text(flags, "url").unwrap_or_default())
+    let file = flags.get_one::<PathBuf>("ca-cert").cloned();
+    let trust = file.map_or(Trust::System, Trust::File);
+    Api::new(text(flags, "url").unwrap_or_default(), trust)
 }
 
 /// A value, if it was given.

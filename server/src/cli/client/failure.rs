@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 /// Said in the help of every such command.
 pub(super) const EXIT_STATUSES: &str = "Ends with 0 when it was done, with 1 when the node \
-    refused it, with 2 when the command line is wrong, with 3 when the node cannot be reached.";
+    refused it, with 2 when the command line is wrong, with 3 when the node cannot be reached or is not \
+    trusted.";
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,27 @@ pub(super) enum Failure {
         /// What was found.
         cause: String,
     },
+    /// It is asked for TLS where there is none, or the reverse, or is not trusted.
+    #[error("{url} cannot be talked to: {cause}; {advice}")]
+    Untrusted {
+        /// Where.
+        url: String,
+        /// What was found.
+        cause: String,
+        /// What to do.
+        advice: String,
+    },
+    /// The node wants to know who asks, and does not.
+    #[error(
+        "{url} lets nobody in without a password: {cause}; put a user's name and password before the \
+         host in --url, or in the variable RINGLOG_URL"
+    )]
+    NotLetIn {
+        /// Where.
+        url: String,
+        /// What it got.
+        cause: &'static str,
+    },
     /// What answers is no node, or another version of it.
     #[error("{url} answers what is not expected: {cause}; is it a Ringlog node of this version?")]
     Strange {
@@ -58,9 +80,9 @@ impl Failure {
     /// Says it on standard error.
     pub(super) fn report(&self) -> ExitCode {
         let code = match self {
-            Failure::Refused { .. } => 1,
+            Failure::Refused { .. } | Failure::NotLetIn { .. } => 1,
             Failure::WrongUse(_) => 2,
-            Failure::Unreachable { .. } | Failure::Strange { .. } => 3,
+            Failure::Unreachable { .. } | Failure::Untrusted { .. } | Failure::Strange { .. } => 3,
             // Whoever read this command's output has read enough.
             Failure::Io { error, .. } if error.kind() == io::ErrorKind::BrokenPipe => {
                 return ExitCode::SUCCESS;

@@ -2,9 +2,11 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `api`, `failure` | requests to the node; what goes wrong, and the exit status for it |
+//! | `api`, `tls` | requests to the node; whom TLS trusts |
+//! | `failure` | what goes wrong, and the exit status for it |
 //! | `arguments`, `time`, `table` | what the commands share: flags, times, columns |
 //! | `topic`, `group`, `reset` | `ringlog topic …`, `ringlog group …` |
+//! | `user`, `password` | `ringlog user …`; where a password comes from |
 //! | `produce`, `consume`, `readers` | `ringlog produce`, `ringlog consume` |
 
 mod api;
@@ -12,22 +14,26 @@ mod arguments;
 mod consume;
 mod failure;
 mod group;
+mod password;
 mod produce;
 mod readers;
 mod reset;
 mod table;
 mod time;
+mod tls;
 mod topic;
+mod user;
 
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
 /// The subcommands.
-pub(super) fn commands() -> [Command; 4] {
+pub(super) fn commands() -> [Command; 5] {
     [
         topic::command(),
         group::command(),
+        user::command(),
         produce::command(),
         consume::command(),
     ]
@@ -38,6 +44,7 @@ pub(super) fn run(name: &str, flags: &ArgMatches) -> Option<ExitCode> {
     let outcome = match name {
         "topic" => topic::run(flags),
         "group" => group::run(flags),
+        "user" => user::run(flags),
         "produce" => produce::run(flags),
         "consume" => consume::run(flags),
         _ => return None,

@@ -1,4 +1,4 @@
-//! Ringlog for people without a Kafka client: records, topics and consumer groups over HTTP.
+//! Ringlog for people without a Kafka client: records, topics, consumer groups and users over HTTP.
 //!
 //! | file | what |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | `consume`: `outgoing` | records out |
 //! | `topics`, `configs`, `partitions` | topics |
 //! | `groups`, `group_offsets`, `assignment` | consumer groups |
+//! | `users` | who may log in |
 //!
 //! A request is read, and its answer written, on the thread of the HTTP face, so that no core
 //! parses JSON; what it asks of the node is asked in Kafka's terms of the core that owns the
@@ -33,6 +34,7 @@ mod partitions;
 mod problem;
 mod produce;
 mod topics;
+mod users;
 mod whereabouts;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -53,4 +55,6 @@ pub(super) fn routes() -> OpenApiRouter<Face> {
         .routes(routes!(groups::list))
         .routes(routes!(groups::describe, groups::delete))
         .routes(routes!(group_offsets::commit, group_offsets::forget))
+        .routes(routes!(users::list))
+        .routes(routes!(users::set, users::delete))
 }

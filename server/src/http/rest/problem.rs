@@ -107,9 +107,10 @@ pub(super) fn name_of(error: ResponseError) -> String {
 fn status_of(error: ResponseError) -> StatusCode {
     use ResponseError as E;
     match error {
-        E::UnknownTopicOrPartition | E::UnknownTopicId | E::GroupIdNotFound => {
-            StatusCode::NOT_FOUND
-        }
+        E::UnknownTopicOrPartition
+        | E::UnknownTopicId
+        | E::GroupIdNotFound
+        | E::ResourceNotFound => StatusCode::NOT_FOUND,
         E::TopicAlreadyExists
         | E::NonEmptyGroup
         | E::GroupSubscribedToTopic
@@ -135,6 +136,9 @@ fn status_of(error: ResponseError) -> StatusCode {
         | E::InvalidRecord
         | E::InvalidTimestamp
         | E::InvalidCommitOffsetSize
+        | E::UnacceptableCredential
+        | E::UnsupportedSaslMechanism
+        | E::DuplicateResource
         | E::UnsupportedVersion => StatusCode::BAD_REQUEST,
         E::NotLeaderOrFollower
         | E::LeaderNotAvailable
