@@ -1,4 +1,4 @@
-//! kill -9 of the node again and again while a group of three members of two clients consumes and commits,
+//! kill -9 of the node again and again while a group of three different clients consumes and commits,
 //! an idempotent producer sends, and now and then a member is killed too. The history checker finds
 //! nothing lost, doubled or reordered, and no committed offset that went back.
 //!
@@ -29,9 +29,8 @@ const ROUNDS_OF_A_LIFE: u64 = 25;
 const PARTITIONS: i32 = 6;
 /// Events that a producer sends before another one takes over.
 const EVENTS: u64 = 200;
-/// Who is in the group: all know the range assignor, so they agree. Not kafka-python, which now and
-/// then reads nothing more when the node is back.
-const MEMBERS: [Client; 3] = [Client::Confluent, Client::Confluent, Client::Aiokafka];
+/// Who is in the group: all know the range assignor, so they agree.
+const MEMBERS: [Client; 3] = [Client::Confluent, Client::KafkaPython, Client::Aiokafka];
 /// Sends, and asks what is committed.
 const PRODUCER: Client = Client::Confluent;
 /// For what needs clients to notice that their node was away, and to find together again.
