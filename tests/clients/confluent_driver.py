@@ -1,5 +1,8 @@
 """confluent-kafka (librdkafka) as one of the clients of the matrix: see driver.py."""
 
+import collections
+import logging
+import os
 import sys
 import threading
 
@@ -21,6 +24,30 @@ import driver
 from driver import DEADLINE_SECONDS, Credentials, Reader
 
 
+class Said(logging.Handler):
+    """What librdkafka said last of itself, of the kinds in `DRIVER_DEBUG`: printed when events are refused."""
+
+    LINES = 4000
+
+    def __init__(self):
+        super().__init__()
+        self.kinds = os.environ.get("DRIVER_DEBUG")
+        self._lines = collections.deque(maxlen=self.LINES)
+        self._logger = logging.Logger("librdkafka")
+        self._logger.addHandler(self)
+
+    def producer(self, settings):
+        if self.kinds is None:
+            return Producer(settings)
+        return Producer(settings | {"debug": self.kinds}, logger=self._logger)
+
+    def emit(self, record):
+        self._lines.append(f"{record.created:.3f} {record.getMessage()}")
+
+    def print(self):
+        print("\n".join(self._lines), file=sys.stderr, flush=True)
+
+
 class Confluent:
     def __init__(self, bootstrap, history):
         self._servers = {"bootstrap.servers": bootstrap} | Credentials().for_librdkafka()
@@ -35,7 +62,8 @@ class Confluent:
         settings = {"acks": "all", "compression.type": codec, "message.timeout.ms": 60_000}
         settings |= {"enable.idempotence": bool(idempotent), "linger.ms": 5}
         # Without idempotence a repeated request may be stored twice; these tests do not provoke that.
-        client = Producer(self._servers | settings)
+        said = Said()
+        client = said.producer(self._servers | settings)
         refused = []
 
         def told(event):
@@ -58,6 +86,7 @@ class Confluent:
             client.poll(0)
         left = client.flush(130)
         if left or refused:
+            said.print()
             raise RuntimeError(f"{left} records are left, refused: {refused[:3]}")
 
     def consume(self, topic, partitions, group):

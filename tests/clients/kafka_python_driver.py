@@ -2,6 +2,8 @@
 
 import sys
 import threading
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 try:
     import kafka
@@ -43,6 +45,7 @@ class KafkaPython:
         if credentials:
             self._servers |= credentials.for_python() | {"ssl_cafile": credentials.ca_file}
         self._history = history
+        self._members = ThreadPoolExecutor()
         self._member = None
         self._known_admin = None
 
@@ -115,11 +118,18 @@ class KafkaPython:
     def join(self, group, member, topic):
         leave = threading.Event()
         reader = Reader(self._history, group, member)
-        thread = threading.Thread(target=self._live, args=(group, reader, topic, leave))
-        thread.start()
-        self._member = (thread, leave)
+        living = self._members.submit(self._live, group, reader, topic, leave)
+        self._member = (living, leave)
 
     def _live(self, group, reader, topic, leave):
+        try:
+            self._poll_until(leave, group, reader, topic)
+        except Exception:
+            # Said at once: whoever waits for what it reads looks here, and only `leave` raises it.
+            traceback.print_exc()
+            raise
+
+    def _poll_until(self, leave, group, reader, topic):
         client = KafkaConsumer(
             **self._servers,
             group_id=group,
@@ -132,7 +142,15 @@ class KafkaPython:
         )
         client.subscribe([topic], listener=Listener(reader))
         while not leave.is_set():
-            reached = self._read(client, reader, 100)
+            try:
+                reached = self._read(client, reader, 100)
+            except KafkaError as away:
+                # poll() looks for the coordinator by way of new metadata, and raises what its request for
+                # these met: that the node is away (kafka-python 3.0.12, ensure_coordinator_ready_async).
+                if not away.retriable:
+                    raise
+                print(f"polling: {away!r}", file=sys.stderr)
+                continue
             for place, offset in reached.items():
                 reader.committing(*place, offset)
             offsets = {place: OffsetAndMetadata(offset, "", -1) for place, offset in reached.items()}
@@ -148,11 +166,10 @@ class KafkaPython:
         client.close(autocommit=False)
 
     def leave(self):
-        thread, leave = self._member
+        living, leave = self._member
         leave.set()
-        thread.join(DEADLINE_SECONDS)
-        if thread.is_alive():
-            raise TimeoutError("the member does not leave")
+        # With what it ended with, if it did so by itself.
+        living.result(DEADLINE_SECONDS)
 
     def committed(self, group, topic, partitions):
         since = driver.now()

@@ -157,11 +157,17 @@ impl Driver {
         }
     }
 
+    /// All that it complained of.
+    #[must_use]
+    pub fn all_complaints(&self) -> String {
+        let text = std::fs::read(&self.errors).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     /// The last lines of what it complained of.
     fn complaints(&self) -> String {
         const LINES: usize = 15;
-        let text = std::fs::read(&self.errors).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        let text = self.all_complaints();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LINES)..].join("\n")
     }

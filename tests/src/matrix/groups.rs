@@ -181,10 +181,6 @@ fn restart(node: &mut Node, client: Client, directory: &Path, main: &mut Driver)
         let why = "it ends by itself when all brokers are away";
         return Ok(Cell::NotRun(why.into()));
     }
-    if client == Client::KafkaPython {
-        let why = "it goes on as a rule, but now and then reads nothing more; not explained yet";
-        return Ok(Cell::NotRun(why.into()));
-    }
     view.create(topic, RESUME_PARTITIONS)?;
     let produce = |first: usize| {
         format!(

@@ -159,6 +159,25 @@ impl Groups {
         result
     }
 
+    /// Whether whoever asks may commit offsets of a group. A member is heard by it.
+    ///
+    /// # Errors
+    /// Why the member, or client without a group, may not.
+    pub fn check_commit(
+        &mut self,
+        group: &str,
+        who: &Identity<'_>,
+        generation: i32,
+        now: Now,
+    ) -> Result<(), GroupError> {
+        match self.live.get_mut(group) {
+            Some(live) => live.check_commit(who, generation, now.steady_ms),
+            None if generation < 0 => Ok(()),
+            None if self.table.find(group).is_some() => Err(GroupError::UnknownMember),
+            None => Err(GroupError::NotFound),
+        }
+    }
+
     /// Decides whether offsets are committed: the records of the commit are to be logged then, as
     /// one atomic group. Answered when that is durable.
     ///
@@ -172,12 +191,7 @@ impl Groups {
         now: Now,
     ) -> Result<(), GroupError> {
         let group = commit.group();
-        match self.live.get_mut(group) {
-            Some(live) => live.check_commit(who, generation, now.steady_ms)?,
-            None if generation < 0 => {}
-            None if self.table.find(group).is_some() => return Err(GroupError::UnknownMember),
-            None => return Err(GroupError::NotFound),
-        }
+        self.check_commit(group, who, generation, now)?;
         if commit.is_too_large() {
             return Err(GroupError::CommitTooLarge);
         }

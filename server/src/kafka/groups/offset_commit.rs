@@ -57,9 +57,20 @@ pub async fn handle(
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
     let (outcomes, offsets) = check(core, version, &request).await;
-    let refusal = commit(core, version, &request, &offsets).await.err();
+    let is_one_too_long = outcomes.contains(&Err(ResponseError::OffsetMetadataTooLarge));
+    // Kafka asks the group first: who may not commit hears that, whatever the texts are like.
+    let asked = is_one_too_long.then(|| ask_group(core, version, &request));
+    let refusal = asked.and_then(Result::err);
+    let failure = match refusal {
+        None => commit(core, version, &request, &offsets).await.err(),
+        refused => refused,
+    };
     let mut codes = outcomes.into_iter().map(|outcome| {
-        let code = outcome.err().or(refusal);
+        let code = match outcome {
+            Err(ResponseError::OffsetMetadataTooLarge) => refusal.or(outcome.err()),
+            Err(code) => Some(code),
+            Ok(()) => failure,
+        };
         code.map_or(0, |code| code.code())
     });
     let topics = request.topics.into_iter().map(|topic| {
@@ -143,6 +154,25 @@ fn find(core: &Core, topic: &str, index: i32) -> Result<PartitionId, ResponseErr
     }
 }
 
+fn identity(request: &OffsetCommitRequest) -> Identity<'_> {
+    Identity {
+        member_id: &request.member_id,
+        instance_id: request.group_instance_id.as_deref(),
+    }
+}
+
+/// Whether whoever asks may commit.
+fn ask_group(
+    core: &CoreHandle,
+    version: i16,
+    request: &OffsetCommitRequest,
+) -> Result<(), ResponseError> {
+    let (group, who) = (&request.group_id, identity(request));
+    let generation = request.generation_id_or_member_epoch;
+    let asked = core.groups(|groups, now| groups.check_commit(group, &who, generation, now));
+    asked.map_err(|error| code_of(version, &error.into()))
+}
+
 /// All of it is committed, or nothing: one atomic group in the log.
 async fn commit(
     core: &CoreHandle,
@@ -153,16 +183,18 @@ async fn commit(
     if offsets.records().is_empty() {
         return Ok(());
     }
-    let who = Identity {
-        member_id: &request.member_id,
-        instance_id: request.group_instance_id.as_deref(),
-    };
     let generation = request.generation_id_or_member_epoch;
-    let committed = core.commit_offsets(offsets, &who, generation).await;
-    committed.map_err(|error| match error {
+    let committed = core
+        .commit_offsets(offsets, &identity(request), generation)
+        .await;
+    committed.map_err(|error| code_of(version, &error))
+}
+
+fn code_of(version: i16, failure: &GroupFailure) -> ResponseError {
+    match failure {
         GroupFailure::Group(GroupError::NotFound) if version < NOT_FOUND_SINCE => {
             ResponseError::IllegalGeneration
         }
-        error => errors::of_group_failure(&error),
-    })
+        failure => errors::of_group_failure(failure),
+    }
 }

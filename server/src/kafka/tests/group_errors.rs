@@ -184,6 +184,56 @@ fn commits_and_operators_are_refused_with_kafkas_codes() {
 }
 
 #[test]
+fn who_may_not_commit_hears_that_before_how_long_its_texts_are() {
+    with_node(TWO_AT_MOST, |cores| {
+        // Its last partition is not there.
+        Client::connect(cores[0]).create_wide("t", 2, &[]);
+        let long = "x".repeat(4_097);
+        let texts = ["short", &long, &long];
+        let gone = UNKNOWN_TOPIC_OR_PARTITION;
+
+        let mut member = Member::of(cores, "g");
+        member.generation = 1;
+        for (version, code) in [(8, ILLEGAL_GENERATION), (9, GROUP_ID_NOT_FOUND)] {
+            let codes = member.commit_texts(version, "t", &texts);
+            assert_eq!(codes, [code, code, gone]);
+        }
+
+        let mut first = Member::of(cores, "g");
+        first.instance = Some(text("host"));
+        first.join(9);
+        let id = first.id.clone();
+        let codes = first.commit_texts(9, "t", &texts);
+        assert_eq!(codes, [REBALANCE_IN_PROGRESS, REBALANCE_IN_PROGRESS, gone]);
+        first.sync(5, &[(&id, "all")]);
+
+        let mut stranger = Member::of(cores, "g");
+        stranger.generation = first.generation;
+        stranger.id = text("stranger");
+        // Also where nothing is left that could be committed.
+        for texts in [&texts[..], &texts[1..2]] {
+            let expected = [UNKNOWN_MEMBER_ID, UNKNOWN_MEMBER_ID, gone];
+            let codes = stranger.commit_texts(9, "t", texts);
+            assert_eq!(codes, expected[..texts.len()]);
+        }
+        first.generation += 1;
+        let codes = first.commit_texts(9, "t", &texts);
+        assert_eq!(codes, [ILLEGAL_GENERATION, ILLEGAL_GENERATION, gone]);
+        first.generation -= 1;
+
+        // Who may commit hears of each text, and the rest is committed.
+        let codes = first.commit_texts(9, "t", &texts);
+        assert_eq!(codes, [0, OFFSET_METADATA_TOO_LARGE, gone]);
+        assert_eq!(first.committed(8, "t"), (1, "short".to_owned()));
+        let mut second = Member::of(cores, "g");
+        second.instance = Some(text("host"));
+        assert_eq!(second.join(9).error_code, 0);
+        let codes = first.commit_texts(9, "t", &texts);
+        assert_eq!(codes, [FENCED_INSTANCE_ID, FENCED_INSTANCE_ID, gone]);
+    });
+}
+
+#[test]
 fn every_refusal_of_a_group_has_its_code() {
     use GroupError as E;
     use ResponseError as R;

@@ -263,6 +263,17 @@ impl Member {
         self.commit_partitions(version, topic, partitions.collect())
     }
 
+    /// Commits with a text each for a topic's first partitions: a code each.
+    pub fn commit_texts(&mut self, version: i16, topic: &'static str, texts: &[&str]) -> Vec<i16> {
+        let partitions = (0..).zip(texts).map(|(index, metadata)| {
+            OffsetCommitRequestPartition::default()
+                .with_partition_index(index)
+                .with_committed_offset(1)
+                .with_committed_metadata(Some(text(metadata)))
+        });
+        self.commit_partitions(version, topic, partitions.collect())
+    }
+
     fn commit_partitions(
         &mut self,
         version: i16,
