@@ -319,6 +319,48 @@ fn operations_before_a_close_reach_the_file_though_kicked_together() {
     );
 }
 
+/// How often this thread went to sleep by itself.
+fn sleeps() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").expect("proc is mounted");
+    let mut lines = status.lines();
+    let line = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.and_then(|count| count.trim().parse().ok())
+        .expect("a count of switches")
+}
+
+/// Where the filesystem sleeps for it, which one mounted with `discard` does.
+#[test]
+fn letting_go_of_a_removed_file_does_not_put_this_thread_to_sleep() {
+    let mut rig = Rig::new();
+    let least = (0..5).map(|attempt| {
+        let name = format!("large-{attempt}");
+        let file = rig.create(&name);
+        let bytes = 16 << 20;
+        rig.run(Op::Allocate { file, bytes }).result.expect("room");
+        let (offset, bufs, durable) = (0, vec![rig.blocks(16, 7)], true);
+        let op = Op::Write {
+            file,
+            offset,
+            bufs,
+            durable,
+        };
+        rig.run(op).result.expect("written");
+        rig.run(Op::Remove { name }).result.expect("removed");
+        rig.submit(Op::Close { file });
+        let before = sleeps();
+        rig.io.kick();
+        let mut all = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        while all.is_empty() {
+            assert!(Instant::now() < deadline, "{:?}", rig.io);
+            std::hint::spin_loop();
+            rig.io.completions(&mut all);
+        }
+        sleeps() - before
+    });
+    assert_eq!(least.min(), Some(0), "it slept each time");
+}
+
 #[test]
 fn more_operations_than_the_ring_holds_all_complete_once() {
     let options = UringOptions {
