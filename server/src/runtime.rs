@@ -267,6 +267,16 @@ pub fn keep_freed_memory() {
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, NO_PURGE) }
 }
 
+/// From now on memory comes in small pages, as it is touched. A huge page is cleared whole by whoever
+/// touches it first, with the host's memory behind it in a virtual machine: 5 ms of a core's thread
+/// were seen. To be called when the arenas of buffers are there: they keep their huge pages, which
+/// spare the disk's requests segments. Whoever runs without is only less even, so a refusal is none.
+pub fn take_small_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay allowed for the heap");
+    }
+}
+
 /// How often the kernel took the CPU from the calling thread to give it to another.
 #[must_use]
 pub fn preemptions() -> u64 {

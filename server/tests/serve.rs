@@ -196,6 +196,16 @@ fn a_node_serves_until_told_to_stop_and_starts_again_at_once_on_the_same_ports()
     }
 }
 
+/// A huge page is cleared whole at its first touch, by a core's thread while its clients wait.
+#[test]
+fn a_node_that_is_ready_takes_no_more_huge_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(dir.path(), "127.0.0.1:0", "127.0.0.1:0");
+    let pid = node.ready().pid;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains("THP_enabled:\t0"), "{status}");
+}
+
 #[test]
 fn every_start_says_what_is_open_to_whoever_reaches_it() {
     let dir = tempfile::tempdir().unwrap();

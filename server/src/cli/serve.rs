@@ -140,7 +140,7 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
                 tracing::info!("stopping before the node was ready");
                 return Ok(stop(node, &mut signals).await?);
             }
-            Ok(Waited::Started) => {}
+            Ok(Waited::Started) => runtime::take_small_pages(),
             Err(error) => {
                 // The other cores close their logs; the first reason is the one to tell.
                 let _ = stop(node, &mut signals).await;
