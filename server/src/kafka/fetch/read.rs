@@ -48,6 +48,8 @@ pub struct Reading {
     pub pending: Option<u64>,
     /// Whether a partition was refused, which the client is told at once.
     pub is_refused: bool,
+    /// Whether a batch was there for which the answer has no room.
+    is_full: bool,
     /// What it holds of the memory for answers.
     pub memory: Held,
     /// Partitions that found nothing in memory.
@@ -161,6 +163,7 @@ impl Reading {
             batches: 0,
             pending: None,
             is_refused: false,
+            is_full: false,
             most_bytes: memory.bytes(),
             memory,
             cold: BinaryHeap::new(),
@@ -171,9 +174,10 @@ impl Reading {
         }
     }
 
-    /// What has to come from disk is less than what was to be had.
+    /// What has to come from disk is less than what was to be had. Twice [`COLD_ANSWER_BYTES`], so that
+    /// it takes all that came with the last block: the rest would be the next answer, a short one.
     pub fn narrow(&mut self) {
-        self.most_bytes = self.most_bytes.min(self.bytes + COLD_ANSWER_BYTES);
+        self.most_bytes = self.most_bytes.min(self.bytes + 2 * COLD_ANSWER_BYTES);
         self.memory.resize(self.most_bytes);
     }
 
@@ -183,10 +187,10 @@ impl Reading {
         self.memory.resize(self.bytes);
     }
 
-    /// Whether there is nothing to wait for: enough is found, something is to be told, or none
-    /// of the partitions can be read.
+    /// Whether there is nothing to wait for: enough is found, or all that the answer has room for,
+    /// something is to be told, or none of the partitions can be read.
     pub fn is_done(&self, enough: usize) -> bool {
-        self.is_refused || self.bytes >= enough || self.readable.is_empty()
+        self.is_refused || self.is_full || self.bytes >= enough || self.readable.is_empty()
     }
 
     fn add(
@@ -234,9 +238,8 @@ impl Reading {
                 ..Refusal::new(code, cause)
             });
         }
-        let room = usize::try_from(wanted.max_bytes)
-            .unwrap_or(0)
-            .min(self.most_bytes.saturating_sub(self.bytes));
+        let left = self.most_bytes.saturating_sub(self.bytes);
+        let room = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
         let mut batches = Vec::new();
         // Something is found already, or there is no memory: what comes now must fit.
         let must_fit = self.bytes > 0 || self.most_bytes == 0;
@@ -255,8 +258,12 @@ impl Reading {
                     partition,
                 }));
             } else if must_fit && batches[0].len() > room {
+                // However much more is read, nothing that is as long has room.
+                self.is_full |= batches[0].len() > left;
                 batches.clear();
             }
+        } else if offset < end && left == 0 && self.bytes > 0 {
+            self.is_full = true;
         }
         let found = Found {
             high_watermark: bounds.1,
