@@ -7,7 +7,7 @@ use ringlog_tests::node::{Node, NodeOptions};
 use ringlog_tests::record_batch::Batch;
 use ringlog_tests::wire::{Connection, Fields, api, error};
 
-/// More than the cache of old blocks keeps, together.
+/// Together several times what the cache of old blocks keeps.
 const PARTITIONS: i32 = 3000;
 const VALUE_BYTES: usize = 15_000;
 /// Requests that are sent before the first answer is read.
@@ -31,7 +31,7 @@ fn produce_to_each(client: &mut Connection) -> Result<()> {
 
 /// Asks for these partitions from their begin on: how many bytes of records came, of which.
 fn fetch(client: &mut Connection, partitions: &[i32]) -> Result<(usize, Vec<i32>)> {
-    let (wait_ms, least_bytes, most_bytes) = (0, 1, 64 << 20);
+    let (wait_ms, least_bytes, most_bytes) = (500, 1, 64 << 20);
     let body = Fields::new().i32(-1).i32(wait_ms).i32(least_bytes);
     let body = body.i32(most_bytes).i8(0).i32(1).string(Some("cold"));
     let body = body.i32(i32::try_from(partitions.len())?);
@@ -59,7 +59,9 @@ fn fetch(client: &mut Connection, partitions: &[i32]) -> Result<(usize, Vec<i32>
 
 #[test]
 fn an_answer_that_is_full_reads_nothing_more_from_disk() -> Result<()> {
-    let mut node = Node::with(NodeOptions::with_default_settings(1))?;
+    // A twelfth of its memory keeps old blocks.
+    let settings = ["--memory-per-core", "144MiB", "--max-request-bytes", "8MiB"];
+    let mut node = Node::with(NodeOptions::with_default_settings(1).arguments(settings))?;
     let mut client = Connection::open(node.kafka(0))?;
     client.create_topic("cold", PARTITIONS, &[])?;
     produce_to_each(&mut client)?;
