@@ -6,12 +6,14 @@
 //! | `failure` | what goes wrong, and the exit status for it |
 //! | `arguments`, `time`, `table` | what the commands share: flags, times, columns |
 //! | `topic`, `group`, `reset` | `ringlog topic …`, `ringlog group …` |
+//! | `delete` | what deleting topics and users has in common |
 //! | `user`, `password` | `ringlog user …`; where a password comes from |
 //! | `produce`, `consume`, `readers` | `ringlog produce`, `ringlog consume` |
 
 mod api;
 mod arguments;
 mod consume;
+mod delete;
 mod failure;
 mod group;
 mod password;

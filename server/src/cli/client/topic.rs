@@ -8,6 +8,7 @@ use super::api::{Api, escaped};
 use super::arguments::{
     api, json, of_node, print, print_json, subject, switch, text, texts, value,
 };
+use super::delete::delete_each;
 use super::failure::Failure;
 use super::table::table;
 
@@ -255,21 +256,10 @@ fn alter(flags: &ArgMatches) -> Result<(), Failure> {
 }
 
 fn delete(flags: &ArgMatches) -> Result<(), Failure> {
-    let api = api(flags)?;
-    let mut deleted = Vec::new();
-    for topic in texts(flags, "topic") {
-        match api.delete(&format!("/topics/{}", escaped(topic))) {
-            Ok(()) => deleted.push(topic),
-            Err(failure) if failure.is_not_found() && flags.get_flag("if-exists") => {}
-            Err(failure) => return Err(failure),
-        }
-    }
-    if flags.get_flag("json") {
-        return print_json(&json!(deleted));
-    }
-    let said: Vec<String> = deleted
-        .iter()
-        .map(|topic| format!("deleted topic {topic}\n"))
-        .collect();
-    print(&said.concat())
+    delete_each(
+        flags,
+        "topic",
+        |topic| format!("/topics/{}", escaped(topic)),
+        |topic| format!("deleted topic {topic}\n"),
+    )
 }

@@ -14,6 +14,7 @@ use super::api::escaped;
 use super::arguments::{
     api, json, of_node, print, print_json, subject, switch, text, texts, value,
 };
+use super::delete::delete_each;
 use super::failure::Failure;
 use super::password::password;
 use super::table::table;
@@ -152,26 +153,13 @@ fn set(flags: &ArgMatches) -> Result<(), Failure> {
 }
 
 fn delete(flags: &ArgMatches) -> Result<(), Failure> {
-    let api = api(flags)?;
-    let only = match text(flags, "mechanism") {
-        Some(mechanism) => format!("?mechanism={mechanism}"),
-        None => String::new(),
-    };
-    let mut deleted = Vec::new();
-    for user in texts(flags, "user") {
-        match api.delete(&format!("/users/{}{only}", escaped(user))) {
-            Ok(()) => deleted.push(user),
-            Err(failure) if failure.is_not_found() && flags.get_flag("if-exists") => {}
-            Err(failure) => return Err(failure),
-        }
-    }
-    if flags.get_flag("json") {
-        return print_json(&json!(deleted));
-    }
-    let of = text(flags, "mechanism").map_or(String::new(), |name| format!("{name} of "));
-    let said: Vec<String> = deleted
-        .iter()
-        .map(|user| format!("deleted {of}user {user}\n"))
-        .collect();
-    print(&said.concat())
+    let mechanism = text(flags, "mechanism");
+    let only = mechanism.map_or(String::new(), |name| format!("?mechanism={name}"));
+    let of = mechanism.map_or(String::new(), |name| format!("{name} of "));
+    delete_each(
+        flags,
+        "user",
+        |user| format!("/users/{}{only}", escaped(user)),
+        |user| format!("deleted {of}user {user}\n"),
+    )
 }

@@ -19,7 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::assignment;
 use super::extract::{PathOf, QueryOf};
 use super::face::Face;
-use super::limits::{LISTED, MOST_LISTED};
+use super::paging;
 use super::partitions::bounds;
 use super::problem::Problem;
 use super::whereabouts::{Located, find};
@@ -101,15 +101,9 @@ pub(super) async fn list(
         }));
     }
     groups.sort_unstable_by(|a, b| a.group.cmp(&b.group));
-    if let Some(after) = &query.after {
-        let behind = groups.partition_point(|group| group.group <= *after);
-        groups.drain(..behind);
-    }
-    let most = query.limit.unwrap_or(LISTED).clamp(1, MOST_LISTED);
-    let is_more = groups.len() > most;
-    groups.truncate(most);
-    let next = groups.last().filter(|_| is_more);
-    let next = next.map(|group| group.group.clone());
+    paging::behind(&mut groups, query.after.as_deref(), |group| &group.group);
+    let most = paging::most(query.limit);
+    let next = paging::cut(&mut groups, most, |group| &group.group);
     Ok(Json(GroupList { groups, next }))
 }
 

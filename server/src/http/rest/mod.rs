@@ -10,6 +10,7 @@
 //! | `topics`, `configs`, `partitions` | topics |
 //! | `groups`, `group_offsets`, `assignment` | consumer groups |
 //! | `users` | who may log in |
+//! | `paging` | lists, a part at a time |
 //!
 //! A request is read, and its answer written, on the thread of the HTTP face, so that no core
 //! parses JSON; what it asks of the node is asked in Kafka's terms of the core that owns the
@@ -29,6 +30,7 @@ mod incoming;
 mod limits;
 mod memory;
 mod outgoing;
+mod paging;
 mod partitioner;
 mod partitions;
 mod problem;

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::configs;
 use super::extract::{PathOf, QueryOf};
 use super::face::Face;
-use super::limits::{LISTED, MOST_LISTED};
+use super::paging;
 use super::partitions::bounds;
 use super::problem::Problem;
 use super::whereabouts::{CONTROLLER, find, unknown};
@@ -78,15 +78,9 @@ pub(super) async fn list(
         .ask(CONTROLLER, |core| async move { all(&core).await })
         .await?;
     topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    if let Some(after) = &page.after {
-        let behind = topics.partition_point(|topic| topic.name <= *after);
-        topics.drain(..behind);
-    }
-    let most = page.limit.unwrap_or(LISTED).clamp(1, MOST_LISTED);
-    let is_more = topics.len() > most;
-    topics.truncate(most);
-    let next = topics.last().filter(|_| is_more);
-    let next = next.map(|topic| topic.name.clone());
+    paging::behind(&mut topics, page.after.as_deref(), |topic| &topic.name);
+    let most = paging::most(page.limit);
+    let next = paging::cut(&mut topics, most, |topic| &topic.name);
     Ok(Json(TopicList { topics, next }))
 }
 

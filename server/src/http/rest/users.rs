@@ -22,7 +22,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{PathOf, QueryOf};
 use super::face::Face;
-use super::limits::{LISTED, MOST_LISTED};
+use super::paging;
 use super::problem::Problem;
 use super::whereabouts::CONTROLLER;
 use crate::http::listener::Peer;
@@ -76,16 +76,13 @@ pub(super) async fn list(
     State(face): State<Face>,
     QueryOf(page): QueryOf<UsersQuery>,
 ) -> Result<Json<UserList>, Problem> {
-    let most = page.limit.unwrap_or(LISTED).clamp(1, MOST_LISTED);
+    let most = paging::most(page.limit);
     let found = face.ask(CONTROLLER, move |core| async move {
         // One more tells whether there are more.
         behind(&core, page.after, most + 1).await
     });
     let mut users = found.await?;
-    let is_more = users.len() > most;
-    users.truncate(most);
-    let next = users.last().filter(|_| is_more);
-    let next = next.map(|user| user.name.clone());
+    let next = paging::cut(&mut users, most, |user| &user.name);
     Ok(Json(UserList { users, next }))
 }
 
