@@ -5,6 +5,7 @@
 . "$(dirname "$0")/node.sh"
 gigabytes=${GIGABYTES:-3} partitions=${PARTITIONS:-10000} segment=${SEGMENT:-256MiB} reads=${READS:-8}
 build
+command -v kcat >/dev/null || { echo "kcat is not installed" >&2; exit 1; }
 read_some() { # label
     local before after values=0 partition
     before=$(metric ringlog_cold_read_bytes)
